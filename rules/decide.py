@@ -1,0 +1,198 @@
+"""The decision procedure for one call request: pure, synchronous, handed the time.
+
+Step 0 missing facts; 1 the number shown, for any call; 2 what kind of call it is; 3 gates for all telemarketing; 4 invitations;
+5 objections; 6 the basis; 7 conduct; 8 policy. Every code that applies is reported.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from rules import basis, caller_number, calling_hours, invitations, lifting, policy
+from rules.call import Call
+from rules.decision import Decision, approved, blocked
+from rules.errors import RulebookGap
+from rules.events import CallRequest
+from rules.facts import NumberFacts
+from rules.findings import Candidate, Findings
+from rules.instants import SECOND, local_clock
+from rules.reference import Reference
+from rules.rulebook import LawOfDay, Rulebook
+
+_OBJECTION_OFFER_RULES = ("C-15", "O-03")
+
+
+def decide(
+    request: CallRequest,
+    facts: NumberFacts,
+    reference: Reference,
+    book: Rulebook,
+    now: int,
+    as_of: dict[str, int] | None = None,
+) -> Decision:
+    """Decide about one call.
+
+    Args:
+        request: the dialler's question.
+        facts: all that is known about the request's number.
+        reference: parties, campaigns and caller numbers on file.
+        book: the dated rulebook.
+        now: instant of the decision; the call is judged at J = max(dial_at, now).
+        as_of: next offset of each topic that ``facts`` and ``reference`` stand for; empty at the offline door.
+
+    Returns:
+        The decision. It never raises for want of facts or law: a day that no rulebook covers is blocked S_STATE_UNAVAILABLE.
+    """
+    applied = as_of or {}
+    findings = Findings()
+    instant = max(request.dial_at, now)
+    day, since_midnight = local_clock(instant)
+    try:
+        law = book.on(date.fromordinal(day), member=reference.is_member(request.responsible_id))
+    except RulebookGap:
+        return refuse(request, book, "S_STATE_UNAVAILABLE", now, applied)
+    _report_system_codes(request, facts, law, now, findings)
+    missing = _missing(request, reference)
+    if missing:
+        findings.codes.add("E_FACTS_INCOMPLETE")
+        return blocked(
+            request, book, findings=findings, warnings=[], missing=missing, regime=law.regime, now=now, as_of=applied
+        )
+    responsible = reference.parties[request.responsible_id]
+    call = Call(request, facts, reference, law, instant, day, since_midnight, responsible, facts.callee())
+    warnings = list[str]()
+    caller_number.report_false(call, findings)
+    found, window_closes = _judge(call, findings, warnings)
+    if findings.codes or found is None:
+        return blocked(
+            request, book, findings=findings, warnings=warnings, missing=[], regime=law.regime, now=now, as_of=applied
+        )
+    ends = [instant + law.parameters.approval_ttl_s * SECOND, window_closes, found.ends_at]
+    support = Findings(rules=set(found.rules), evidence=set(found.event_ids))
+    return approved(
+        request,
+        book,
+        basis=found.basis,
+        findings=support,
+        warnings=warnings,
+        regime=law.regime,
+        now=now,
+        valid_until=min(end for end in ends if end is not None),
+        as_of=applied,
+    )
+
+
+def refuse(
+    request: CallRequest, book: Rulebook, code: str, now: int, as_of: dict[str, int] | None = None
+) -> Decision:
+    """Block a call for a reason of the guard's own, with an S_ code and without looking at the facts."""
+    findings = Findings(codes={code})
+    try:
+        regime = book.on(date.fromordinal(local_clock(max(request.dial_at, now))[0]), member=False).regime
+    except RulebookGap:
+        regime = None
+    return blocked(
+        request, book, findings=findings, warnings=[], missing=[], regime=regime, now=now, as_of=as_of or {}
+    )
+
+
+def _report_system_codes(request: CallRequest, facts: NumberFacts, law: LawOfDay, now: int, findings: Findings) -> None:
+    if now - request.dial_at > law.parameters.max_request_age_s * SECOND:
+        findings.codes.add("S_REQUEST_EXPIRED")
+    if request.dial_at - now > law.parameters.max_dial_ahead_s * SECOND:
+        findings.codes.add("S_DIAL_TOO_FAR")
+    if facts.quarantined:
+        findings.codes.add("S_QUARANTINED")
+
+
+def _missing(request: CallRequest, reference: Reference) -> list[str]:
+    """What a decision cannot do without, as ``topic:key`` or field, sorted."""
+    missing = []
+    if request.advertiser_id not in reference.parties:
+        missing.append(f"parties:{request.advertiser_id}")
+    if request.intermediary_id is not None and request.intermediary_id not in reference.parties:
+        missing.append(f"parties:{request.intermediary_id}")
+    if request.campaign_id not in reference.campaigns:
+        missing.append(f"campaigns:{request.campaign_id}")
+    if not request.cli.withheld:
+        if request.cli.number is None:
+            missing.append("cli.number")
+        elif request.cli.number not in reference.caller_numbers:
+            missing.append(f"caller-numbers:{request.cli.number}")
+    if request.purpose in ("service", "research"):
+        if request.promotion is None:
+            missing.append("promotion")
+    elif request.subject is None:
+        missing.append("subject")
+    if request.purpose == "service" and request.service_necessary is None:
+        missing.append("service_necessary")
+    return sorted(set(missing))
+
+
+def _judge(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
+    """Classify the call and judge it as what it is. Returns the basis, if there is one, and the end of the calling window."""
+    request = call.request
+    if request.purpose == "research" and request.promotion == "none":
+        return Candidate((), "OK_NOT_TELEMARKETING", ("S-06" if "S-06" in call.law else "S-01",)), None
+    if request.purpose == "service" and request.service_necessary and request.promotion in ("none", "incidental"):
+        return _judge_service(call, findings, warnings)
+    return _judge_telemarketing(call, findings, warnings)
+
+
+def _judge_service(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
+    """A message necessarily tied to the product (S-07); a light tint of promotion is borne only by who has not objected (S-09)."""
+    tinted = call.request.promotion == "incidental"
+    if tinted and lifting.report_standing(call, findings):
+        # It counts as telemarketing now, and no basis is sought against an objection.
+        caller_number.report_withheld(call, findings)
+        return None, _judge_conduct(call, findings, waived_until=None)
+    if tinted:
+        warnings.append("W_SERVICE_TINT")
+    rules = ("S-07", "S-09") if tinted else ("S-07",)
+    return Candidate((), "OK_SERVICE", rules), calling_hours.report_service(call, findings)
+
+
+def _judge_telemarketing(
+    call: Call, findings: Findings, warnings: list[str]
+) -> tuple[Candidate | None, int | None]:
+    if call.legal_form == "unknown":
+        warnings.append("W_LEGALFORM_ASSUMED_NP")
+    caller_number.report_withheld(call, findings)
+    invited = invitations.candidates(call)
+    accepted = next(((invitation, candidate) for invitation, candidate in invited if candidate.good), None)
+    if accepted is not None:
+        invitation, found = accepted
+        return found, _judge_conduct(call, findings, invitations.agreed_until(call, invitation))
+    lifting.report_standing(call, findings)
+    basis_found = basis.seek(call, findings)
+    if basis_found is None:
+        _report_failed_claims(call, findings)
+        findings.add_failures(candidate for _, candidate in invited)
+    return basis_found, _judge_conduct(call, findings, waived_until=None)
+
+
+def _report_failed_claims(call: Call, findings: Findings) -> None:
+    """A call that claims to be a service call and is none."""
+    if call.request.purpose != "service":
+        return
+    if not call.request.service_necessary:
+        findings.add("E_SERVICE_NOT_NECESSARY", "S-07")
+    if call.request.promotion in ("material", "dominant"):
+        findings.add("E_SERVICE_PROMOTIONAL", "S-07")
+
+
+def _judge_conduct(call: Call, findings: Findings, waived_until: int | None) -> int | None:
+    """What every telemarketing call keeps to, whatever its basis. Returns the end of the calling window."""
+    campaign = call.reference.campaigns[call.request.campaign_id]
+    rule_id = next((rule for rule in _OBJECTION_OFFER_RULES if rule in call.law), None)
+    if rule_id is not None and campaign.objection_offered is not True:
+        findings.add("E_OBJECTION_OFFER_MISSING", rule_id)
+    caller_number.report_unreachable(call, findings)
+    callee = call.callee
+    if "K-03" in call.law and callee is not None:
+        young = callee.age is not None and callee.age <= call.law.parameters.minor_age_max
+        if young or callee.age_suspected_minor:
+            findings.add("E_MINOR", "K-03", call.callee_evidence())
+    closes = calling_hours.report_telemarketing(call, findings, waived_until)
+    policy.report(call, findings)
+    return closes

@@ -1,0 +1,470 @@
+"""What is known about one number, and how facts merge into it.
+
+:class:`NumberFacts` is the state of a number: small records, packed as msgpack arrays in Redis. Facts merge so that neither order nor
+repetition matters: every consent, objection, invitation and outcome is kept by its event_id; of callees and of each relationship only
+the newest ``at`` is kept, and equal ones are all kept and read together, field by field as what allows less. The one exception is the
+contract's: of one event_id (within its topic) the first that arrives counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from rules.events import (
+    CalleeEvent,
+    CallOutcomeEvent,
+    ConsentEvent,
+    InvitationEvent,
+    NumberEvent,
+    ObjectionEvent,
+    QuarantineRelease,
+    RelationshipEvent,
+)
+from rules.subjects import covered
+
+SALE_KINDS = frozenset({"purchase", "contract", "subscription", "lottery_participation"})
+LINK_KINDS = frozenset({"donation", "volunteering", "event_attendance"})
+LEGAL_PERSONS = frozenset({"private_company", "public_company", "foundation", "association", "cooperative"})
+BUSINESS_PERSONS = frozenset(
+    {"sole_trader", "general_partnership", "professional_partnership", "limited_partnership"}
+)
+CONNECTED_RESULTS = frozenset({"connected", "not_interested", "objected"})
+OPTOUTS_AT_COLLECTION = frozenset({"preticked_call_me", "unticked_do_not_call", "spoken", "written"})
+
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    """Base of the stored records: packed by position, so fields may only be added at the end, with a default."""
+
+
+class Consent(_Packed):
+    """A consent that was given. ``proven``: evidence has both its parts."""
+
+    event_id: str
+    at: int
+    party_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    telephone: bool
+    capture: str
+    proven: bool
+    person_ref: str | None
+    verified: bool
+    first_contact_months: int | None
+    valid_until: int | None
+    giver_age: int | None
+
+
+class Withdrawal(_Packed):
+    """A consent withdrawn from some parties, or from everyone if none is named."""
+
+    event_id: str
+    at: int
+    party_ids: tuple[str, ...]
+
+
+class Objection(_Packed):
+    """An objection, from the topic of that name, an ``objected`` outcome or a used opt-out."""
+
+    event_id: str
+    at: int
+    party_ids: tuple[str, ...]
+    call_centre_id: str | None
+    whole_call_centre: bool
+    subject: str | None
+
+
+class Relationship(_Packed):
+    """The newest version of a relationship."""
+
+    event_id: str
+    at: int
+    relationship_id: str
+    advertiser_id: str | None
+    kind: str | None
+    paid: bool
+    number_given_in_sale: bool
+    started_on: int | None
+    ended_on: int | None
+    collected_on: int | None
+    informed: bool
+    optout_at_collection: bool
+    subjects: tuple[str, ...]
+    rationale: bool
+
+
+class Invitation(_Packed):
+    """A person asked to be called."""
+
+    event_id: str
+    at: int
+    party_id: str | None
+    subject: str | None
+    origin: str | None
+    capture: str | None
+    agreed_at: int | None
+
+
+class Published(_Packed):
+    """A number published by its user to be called with offers."""
+
+    at: int
+    subjects: tuple[str, ...]
+
+
+class Callee(_Packed):
+    """The user of the number. ``person_refs`` has one entry, or none if unknown; several only where equal facts disagree."""
+
+    event_id: str
+    at: int
+    legal_form: str
+    person_refs: tuple[str, ...]
+    age: int | None
+    age_suspected_minor: bool
+    published: Published | None
+    country: str | None
+    local_rules_met: bool
+    deceased: bool
+    registered_on: int | None
+
+
+class Outcome(_Packed):
+    """How a call of a responsible party ended."""
+
+    event_id: str
+    at: int
+    responsible_id: str
+    result: str
+
+
+class NumberFacts(msgspec.Struct, array_like=True):
+    """The state of one number.
+
+    ``callees`` and ``relationships`` hold the newest versions only (several where their ``at`` is equal); ``superseded`` remembers the
+    event_ids that they replaced, each behind the first letter of its topic. ``suspended_at`` and ``released_at`` are log times
+    (milliseconds) of the latest broken objection or consent and of the latest operator's release; 0: never.
+    """
+
+    consents: list[Consent] = []
+    withdrawals: list[Withdrawal] = []
+    objections: list[Objection] = []
+    outcomes: list[Outcome] = []
+    invitations: list[Invitation] = []
+    callees: list[Callee] = []
+    relationships: list[Relationship] = []
+    superseded: list[str] = []
+    suspended_at: int = 0
+    released_at: int = 0
+
+    @property
+    def quarantined(self) -> bool:
+        """A broken objection or consent has come in since the last release."""
+        return self.suspended_at > self.released_at
+
+    def apply(self, event: NumberEvent, log_time_ms: int = 0) -> bool:
+        """Merge one event.
+
+        Args:
+            event: a fact about this number.
+            log_time_ms: when the log took it in; only a release uses it, because it is compared with the log time of what it releases.
+
+        Returns:
+            Whether the state changed.
+        """
+        return _APPLY[type(event)](self, event, log_time_ms)
+
+    def suspend(self, log_time_ms: int) -> bool:
+        """Suspend the number because a record that may be an objection could not be read. Returns whether the state changed."""
+        if log_time_ms <= self.suspended_at:
+            return False
+        self.suspended_at = log_time_ms
+        return True
+
+    def callee(self) -> Callee | None:
+        """Who uses the number now: the newest fact, equal ones merged to what allows less."""
+        return stricter_callee(self.callees)
+
+    def versions(self) -> list[Relationship]:
+        """The newest version of every relationship, equal ones merged to what allows less."""
+        if len(self.relationships) <= 1:
+            return self.relationships
+        by_id: dict[str, list[Relationship]] = {}
+        for version in self.relationships:
+            by_id.setdefault(version.relationship_id, []).append(version)
+        return [stricter_relationship(versions) for versions in by_id.values()]
+
+
+def _known(records: Iterable[Any], event_id: str) -> bool:
+    return any(record.event_id == event_id for record in records)
+
+
+def _apply_consent(facts: NumberFacts, event: ConsentEvent, _log_time_ms: int) -> bool:
+    if _known(facts.consents, event.event_id) or _known(facts.withdrawals, event.event_id):
+        return False
+    if event.kind == "withdrawn":
+        facts.withdrawals.append(Withdrawal(event.event_id, event.at, _named(*event.party_ids or ())))
+        return True
+    evidence = event.evidence
+    facts.consents.append(
+        Consent(
+            event_id=event.event_id,
+            at=event.at,
+            party_ids=tuple(event.party_ids or ()),
+            subjects=tuple(event.subjects or ()),
+            telephone="telephone" in (event.channels or ()),
+            capture=str(event.capture),
+            proven=bool(evidence and evidence.uri and evidence.sha256),
+            person_ref=event.person_ref,
+            verified=event.verified_by is not None,
+            first_contact_months=event.first_contact_within_months,
+            valid_until=event.valid_until,
+            giver_age=event.giver_age,
+        )
+    )
+    return True
+
+
+def _apply_objection(facts: NumberFacts, event: ObjectionEvent, _log_time_ms: int) -> bool:
+    return _object(
+        facts,
+        Objection(
+            event_id=event.event_id,
+            at=event.at,
+            party_ids=_named(event.advertiser_id, event.intermediary_id),
+            call_centre_id=event.call_centre_id,
+            whole_call_centre=event.scope == "whole_call_centre",
+            subject=event.subject,
+        ),
+        prefix="",
+    )
+
+
+def _object(facts: NumberFacts, objection: Objection, prefix: str) -> bool:
+    """Keep an objection under its event_id; those of other topics stand behind a prefix, because ids are unique per topic only."""
+    if prefix:
+        objection = msgspec.structs.replace(objection, event_id=prefix + objection.event_id)
+    if _known(facts.objections, objection.event_id):
+        return False
+    facts.objections.append(objection)
+    return True
+
+
+#: Stands before the event_id of an objection that came from another topic than ``objections``.
+OUTCOME_PREFIX = "o\x00"
+OPTOUT_PREFIX = "r\x00"
+
+
+def source_event_id(event_id: str) -> str:
+    """The event_id of the fact that an objection came from."""
+    return event_id[2:] if event_id.startswith((OUTCOME_PREFIX, OPTOUT_PREFIX)) else event_id
+
+
+def _apply_outcome(facts: NumberFacts, event: CallOutcomeEvent, _log_time_ms: int) -> bool:
+    if _known(facts.outcomes, event.event_id):
+        return False
+    responsible_id = event.advertiser_id if event.intermediary_id is None else event.intermediary_id
+    facts.outcomes.append(Outcome(event.event_id, event.at, responsible_id, event.result))
+    if event.result == "objected":
+        named = _named(event.advertiser_id, event.intermediary_id)
+        _object(facts, Objection(event.event_id, event.at, named, event.call_centre_id, False, None), OUTCOME_PREFIX)
+    return True
+
+
+def _apply_invitation(facts: NumberFacts, event: InvitationEvent, _log_time_ms: int) -> bool:
+    if _known(facts.invitations, event.event_id):
+        return False
+    facts.invitations.append(
+        Invitation(event.event_id, event.at, event.party_id, event.subject, event.origin, event.capture, event.agreed_at)
+    )
+    return True
+
+
+def _apply_callee(facts: NumberFacts, event: CalleeEvent, _log_time_ms: int) -> bool:
+    mark = f"c{event.event_id}"
+    if _known(facts.callees, event.event_id) or mark in facts.superseded:
+        return False
+    newest = facts.callees[0].at if facts.callees else None
+    if newest is not None and event.at < newest:
+        facts.superseded.append(mark)
+        return True
+    if newest is not None and event.at > newest:
+        facts.superseded += [f"c{old.event_id}" for old in facts.callees]
+        facts.callees.clear()
+    offer = event.published_for_marketing
+    published = None
+    if offer is not None and offer.uri and offer.at is not None and offer.subjects:
+        published = Published(offer.at, tuple(offer.subjects))
+    facts.callees.append(
+        Callee(
+            event_id=event.event_id,
+            at=event.at,
+            legal_form=event.legal_form or "unknown",
+            person_refs=() if event.person_ref is None else (event.person_ref,),
+            age=event.age,
+            age_suspected_minor=event.age_suspected_minor is True,
+            published=published,
+            country=event.country,
+            local_rules_met=event.local_rules_met is True,
+            deceased=event.deceased is True,
+            registered_on=event.do_not_call_registered_on,
+        )
+    )
+    return True
+
+
+def _apply_relationship(facts: NumberFacts, event: RelationshipEvent, _log_time_ms: int) -> bool:
+    mark = f"r{event.event_id}"
+    if _known(facts.relationships, event.event_id) or mark in facts.superseded:
+        return False
+    if event.optout_used:
+        # Kept apart from the version: a later version does not undo an objection.
+        _object(facts, Objection(event.event_id, event.at, (event.advertiser_id,), None, False, None), OPTOUT_PREFIX)
+    same = [version for version in facts.relationships if version.relationship_id == event.relationship_id]
+    newest = same[0].at if same else None
+    if newest is not None and event.at < newest:
+        facts.superseded.append(mark)
+        return True
+    if newest is not None and event.at > newest:
+        facts.superseded += [f"r{old.event_id}" for old in same]
+        facts.relationships = [version for version in facts.relationships if version not in same]
+    facts.relationships.append(
+        Relationship(
+            event_id=event.event_id,
+            at=event.at,
+            relationship_id=event.relationship_id,
+            advertiser_id=event.advertiser_id,
+            kind=event.kind,
+            paid=event.paid is True,
+            number_given_in_sale=event.number_given_in_sale is True,
+            started_on=event.started_on,
+            ended_on=event.ended_on,
+            collected_on=event.collected_on,
+            informed=event.informed is True,
+            optout_at_collection=event.optout_offered in OPTOUTS_AT_COLLECTION,
+            subjects=tuple(event.subjects or ()),
+            rationale=bool(event.rationale),
+        )
+    )
+    return True
+
+
+def _apply_release(facts: NumberFacts, _event: QuarantineRelease, log_time_ms: int) -> bool:
+    if log_time_ms <= facts.released_at:
+        return False
+    facts.released_at = log_time_ms
+    return True
+
+
+_APPLY: dict[type, Callable[[NumberFacts, Any, int], bool]] = {
+    ConsentEvent: _apply_consent,
+    ObjectionEvent: _apply_objection,
+    CallOutcomeEvent: _apply_outcome,
+    InvitationEvent: _apply_invitation,
+    CalleeEvent: _apply_callee,
+    RelationshipEvent: _apply_relationship,
+    QuarantineRelease: _apply_release,
+}
+
+
+def _named(*party_ids: str | None) -> tuple[str, ...]:
+    # An empty id names nobody; an objection that names nobody reaches everyone.
+    return tuple(party_id for party_id in party_ids if party_id)
+
+
+# --- equal facts: field by field what allows less ------------------------------------------------------------------------------------
+# Each reducer takes the values of one field over all equal facts and gives the one that allows least.
+
+
+def _same_or_none(values: list[Any]) -> Any:  # noqa: ANN401  # one of the values, whatever the field holds
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _latest_or_none(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _latest_known(values: list[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _earliest_known(values: list[int | None]) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _in_all(values: list[tuple[str, ...]]) -> tuple[str, ...]:
+    offered = {subject for subjects in values for subject in subjects}
+    return tuple(sorted(subject for subject in offered if all(covered(subject, subjects) for subjects in values)))
+
+
+def _least_form(values: list[str]) -> str:
+    """A consumer is protected most, then a form that nobody knows, then a business person, then a legal person."""
+    rank = {"natural_person": 0, "unknown": 1} | dict.fromkeys(BUSINESS_PERSONS, 2)
+    return min(values, key=lambda form: (rank.get(form, 3), form))
+
+
+def _least_kind(values: list[str | None]) -> str | None:
+    """Two kinds of sale are a sale still; otherwise facts that disagree about the kind show none."""
+    if all(value in SALE_KINDS for value in values):
+        return min(value for value in values if value is not None)
+    return _same_or_none(values)
+
+
+def _least_published(values: list[Published | None]) -> Published | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return Published(max(value.at for value in known), _in_all([value.subjects for value in known]))
+
+
+def _all_refs(values: list[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({ref for refs in values for ref in refs}))
+
+
+_STRICTER_RELATIONSHIP: dict[str, Callable[[list[Any]], object]] = {
+    "advertiser_id": _same_or_none,
+    "kind": _least_kind,
+    "paid": all,
+    "number_given_in_sale": all,
+    "started_on": _latest_known,
+    "ended_on": _earliest_known,
+    "collected_on": _latest_or_none,
+    "informed": all,
+    "optout_at_collection": all,
+    "subjects": _in_all,
+    "rationale": all,
+}
+
+_STRICTER_CALLEE: dict[str, Callable[[list[Any]], object]] = {
+    "legal_form": _least_form,
+    "person_refs": _all_refs,
+    "age": _earliest_known,
+    "age_suspected_minor": any,
+    "published": _least_published,
+    "country": _same_or_none,
+    "local_rules_met": all,
+    "deceased": any,
+    "registered_on": _earliest_known,
+}
+
+
+def stricter_relationship(versions: list[Relationship]) -> Relationship:
+    """One relationship out of versions with the same id and ``at``; ``event_id`` is that of the first in order of ids."""
+    return _stricter(versions, _STRICTER_RELATIONSHIP)
+
+
+def stricter_callee(callees: list[Callee]) -> Callee | None:
+    """One callee out of facts with the same ``at``; None if there is none."""
+    return _stricter(callees, _STRICTER_CALLEE) if callees else None
+
+
+_R = TypeVar("_R", Relationship, Callee)
+
+
+def _stricter(records: list[_R], reducers: dict[str, Callable[[list[Any]], object]]) -> _R:
+    if len(records) == 1:
+        return records[0]
+    ordered = sorted(records, key=lambda record: record.event_id)
+    merged = {name: reduce([getattr(record, name) for record in ordered]) for name, reduce in reducers.items()}
+    return msgspec.structs.replace(ordered[0], **merged)
