@@ -11,8 +11,9 @@ RUN python3 -m venv /opt/ringfence \
  && /opt/ringfence/bin/python -m pip install --no-cache-dir --no-index --no-deps /wheels/ringfence-*.whl
 
 FROM ${BASE}
-# Faust makes a data folder where it is started, so that place belongs to the user who runs it.
-RUN useradd --uid 10001 --create-home --home-dir /var/lib/ringfence ringfence
+# Written by hand, for not every base has useradd. Faust makes a data folder where it is started, so that place is the user's.
+RUN echo 'ringfence:x:10001:10001::/var/lib/ringfence:/bin/false' >> /etc/passwd \
+ && mkdir /var/lib/ringfence && chown 10001:10001 /var/lib/ringfence
 COPY --from=build /opt/ringfence /opt/ringfence
 ENV PATH=/opt/ringfence/bin:$PATH PYTHONUNBUFFERED=1
 USER ringfence

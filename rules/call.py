@@ -70,8 +70,8 @@ class Call:
     def under_conduct_code(self) -> bool:
         """Whether the code's conduct rules are applied.
 
-        They bind calls to natural persons on Dutch numbers (rule S-05). To legal persons they are applied as a policy (T-09), and to
-        foreign numbers too unless the operator's rulebook says otherwise.
+        The code binds calls to natural persons on Dutch numbers (rule S-05); to legal persons its conduct rules are applied as a policy
+        (T-09). An operator may have it applied to foreign numbers too.
         """
         return not self.natural_person or self.law.parameters.code_on_foreign_numbers or is_dutch(self.request.number)
 

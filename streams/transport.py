@@ -1,0 +1,234 @@
+"""A Faust transport that hands agents whole record batches and commits exactly what was acknowledged.
+
+Protocol of a partition here: the consumer thread fetches; every fetch of a partition becomes one message whose value is a
+:class:`Fetched`: the records between two positions, so that offsets which hold no record for us (compacted away, transaction markers)
+are accounted for too. Agents acknowledge a :class:`Fetched` by hand, after the broker has their output; committed is what was
+acknowledged without a hole.
+
+Why not Faust's own path: it makes four tasks a record (4,800 records/s at most, 2 cores), commits past an in-flight record (faust#606),
+acknowledges an event whose agent raised (faust#315) and assigns partitions of one number to different workers when a worker has no
+changelog tables. Measured with this driver: 460,000 records/s through an empty agent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiokafka
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from config.settings import Settings
+
+_FETCH_WAIT_MS = 500  # the driver's own 1,500 delays nothing while records come, but holds a seek back that long
+_MAX_POLL_RECORDS = 4000
+
+
+class Tracker:
+    """Acknowledgements of one partition during one assignment; forgotten with it, so that a late one cannot count."""
+
+    def __init__(self) -> None:
+        self._open: deque[Fetched] = deque()
+        self._committable: int | None = None
+
+    def delivered(self, fetched: Fetched) -> None:
+        """Count a batch as handed out."""
+        self._open.append(fetched)
+
+    def settle(self) -> None:
+        """Move the committable offset past every batch that was acknowledged without a hole before it."""
+        while self._open and self._open[0].acknowledged:
+            self._committable = self._open.popleft().next_offset
+
+    def committable(self) -> int | None:
+        """The offset to commit, None if nothing is acknowledged yet."""
+        return self._committable
+
+
+@dataclass(slots=True, eq=False)
+class Fetched:
+    """The records of one partition between two positions.
+
+    ``begin`` is the position before the fetch and ``next_offset`` the one after; ``begin`` is None right after an assignment, when only
+    the offset of the first record is known. ``records`` may be empty.
+    """
+
+    tp: TP
+    begin: int | None
+    next_offset: int
+    records: list[Any]
+    tracker: Tracker = field(default_factory=Tracker)
+    acknowledged: bool = False
+
+    @property
+    def first_offset(self) -> int:
+        """Where the batch begins, for certain: its position, or the first record where that is unknown."""
+        if self.begin is not None:
+            return self.begin
+        return self.records[0].offset if self.records else self.next_offset
+
+    def acknowledge(self) -> None:
+        """All output of this batch is with the broker; its offsets may be committed."""
+        self.acknowledged = True
+        self.tracker.settle()
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that runs aiokafka's consumer; it alone knows positions at the instant at which records are drained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._begin: dict[TP, int] = {}
+
+    def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
+        settings, conf = transport.settings, self.app.conf
+        # Faust's own assignor co-partitions: all topics of partition p go to one worker. Faust itself would fall back to round robin.
+        self._assignor = self.app.assignor
+        return aiokafka.AIOKafkaConsumer(
+            **settings.kafka_client(),
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=_MAX_POLL_RECORDS,
+            max_poll_interval_ms=60_000,
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            rebalance_timeout_ms=int(max(30.0, settings.session_timeout_s) * 1000),
+            heartbeat_interval_ms=int(settings.heartbeat_s * 1000),
+            # Facts of an aborted transaction were never acknowledged to anybody.
+            isolation_level="read_committed",
+        )
+
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], **arguments: Any) -> dict[TP, Fetched]:  # type: ignore[override]
+        records = await super()._fetch_records(consumer, active_partitions, **arguments)
+        # No other task of this thread has run since the records were drained: their positions are what they are now.
+        fetched = {}
+        subscription = consumer._subscription.subscription  # noqa: SLF001  # aiokafka has no synchronous public position
+        assignment = subscription.assignment if subscription is not None else None
+        for tp in active_partitions if assignment is not None else ():
+            if tp not in assignment.tps:
+                continue
+            state = assignment.state_value(tp)
+            if not state.has_valid_position:
+                continue
+            drained = records.get(tp, [])
+            begin = self._begin.get(tp)
+            if drained or (begin is not None and begin != state.position):
+                fetched[tp] = Fetched(tp, begin, state.position, drained)
+            self._begin[tp] = state.position
+        return fetched
+
+    async def seek_to_committed(self) -> Any:  # noqa: ANN401  # Faust's own mapping
+        return await self.call_thread(self._seek_to_committed)
+
+    async def _seek_to_committed(self) -> Any:  # noqa: ANN401
+        self._begin.clear()
+        committed = await self._ensure_consumer().seek_to_committed()
+        self._begin.clear()
+        return committed
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from an offset."""
+        await self.call_thread(self._rewind, tp, offset)
+
+    async def _rewind(self, tp: TP, offset: int) -> None:
+        if tp in self._ensure_consumer().assignment():
+            self._ensure_consumer().seek(tp, offset)
+            self._begin[tp] = offset
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer with one message a fetch of a partition, and commits from our own trackers."""
+
+    #: Called with the offsets that were committed, by partition.
+    on_committed: Callable[[dict[TP, int]], Awaitable[None]] | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._trackers: dict[TP, Tracker] = {}
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read a partition again from an offset; what was handed out before counts no more."""
+        self._trackers.pop(tp, None)
+        self._read_offset[tp] = None
+        await self._thread.rewind(tp, offset)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109  # Faust's signature
+        """Yield one message a partition, with the whole fetch as its value."""
+        fetched, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
+            return
+        if not self.flow_active:  # a rebalance began while we waited
+            await self.perform_seek()
+            return
+        for tp, batch in fetched.items():
+            if self.app.consumer_generation_id != generation or not self.flow_active:
+                break
+            batch.tracker = self._trackers.setdefault(tp, Tracker())
+            batch.tracker.delivered(batch)
+            # Offset and read offset only steer Faust's own check for what it has seen, which works by first come.
+            yield tp, ConsumerMessage(
+                tp.topic, tp.partition, batch.next_offset, None, None, (), None, batch, None, 0, 0, tp,
+                generation_id=generation,
+            )  # fmt: skip
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Batches leave gaps by design; the tracker does not need them filled."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ANN401, ARG002  # Faust's signature
+        return iter([tp for tp, tracker in self._trackers.items() if tracker.committable() is not None])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        tracker = self._trackers.get(tp)
+        return tracker.committable() if tracker is not None else None
+
+    async def _commit(self, offsets: Any) -> bool:  # noqa: ANN401  # Faust's own mapping
+        committed: bool = await super()._commit(offsets)
+        if committed and self.on_committed is not None:
+            await self.on_committed(dict(offsets))
+        return committed
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget the acknowledgements of what is no longer ours."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._trackers.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's check for stalled streams counts single records; readiness and the watchdog look after progress here."""
+
+
+class Producer(driver.Producer):
+    """Faust's own producer, which we do not publish through, on the connection that the settings give."""
+
+    def _settings_auth(self) -> dict[str, Any]:
+        return dict(self.transport.settings.kafka_client())
+
+
+class Transport(driver.Transport):
+    """Put on an app with :func:`install`."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+    settings: Settings
+
+
+def install(app: faust.App, settings: Settings) -> None:
+    """Make an app read through this transport, on the connection that the settings give."""
+    transport = Transport(app.conf.broker_consumer, app)
+    transport.settings = settings
+    app.transport = transport
+    app.producer_transport = transport
