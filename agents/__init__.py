@@ -1,0 +1,1 @@
+"""One stream agent a topic: read a batch, call the rules, publish."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -50,6 +50,23 @@ class Event(NamedTuple):
         if self.topic == "call-requests" and self.sound and not self.again and isinstance(self.value, dict):
             return str(self.value["request_id"])
         return None
+
+
+class Approval(Protocol):
+    """What the day looks at in a decision."""
+
+    @property
+    def request_id(self) -> str: ...  # noqa: D102  # as in the wire contract
+    @property
+    def number(self) -> str: ...  # noqa: D102
+    @property
+    def campaign_id(self) -> str: ...  # noqa: D102
+    @property
+    def advertiser_id(self) -> str: ...  # noqa: D102
+    @property
+    def intermediary_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def call_centre_id(self) -> str | None: ...  # noqa: D102
 
 
 # --- who calls ------------------------------------------------------------------------------------
@@ -313,9 +330,10 @@ class Day:
         for _ in range(count):
             yield self._call(rng, now, self._anyone(rng), kind="probe")
 
-    def note_approved(self, decision: dict[str, Any]) -> None:
-        """Tell the day of an approval (number, parties, campaign_id, request_id); outcomes of some follow in ``live``."""
-        self._approved.append(decision)
+    def note_approved(self, decision: Approval) -> None:
+        """Tell the day of an approval; outcomes of some follow in ``live``."""
+        fields = ("number", "advertiser_id", "intermediary_id", "call_centre_id", "campaign_id", "request_id")
+        self._approved.append({field: getattr(decision, field) for field in fields})
 
     def live(self, rng: random.Random, now: Callable[[], int]) -> Iterator[Event]:
         """The day's events, without end: nine in ten are call requests.

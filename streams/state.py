@@ -14,17 +14,20 @@ an objection has meanwhile changed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 import msgspec
 import redis.asyncio as redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from config.settings import Settings
 from rules.errors import CannotStart, StateError
 from rules.facts import NumberFacts
 
+# Scripts are called by their digest: redis-py's own Script asks for each pipeline whether the server knows it, a round trip a turn.
 # KEYS: meta, then one key a value. ARGV: meta as read, meta to write, then the values.
 _WRITE_FACTS = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -47,6 +50,14 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
+
+
+_SCRIPTS = (_WRITE_FACTS, _ADMIT, _TAKE_OVER)
+
+
+@cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode()).hexdigest()  # noqa: S324  # Redis names scripts by their SHA-1
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True):
@@ -98,9 +109,6 @@ class Store:
             socket_timeout=settings.redis_timeout_s,
             socket_connect_timeout=settings.redis_timeout_s,
         )
-        self._write_facts = self._client.register_script(_WRITE_FACTS)
-        self._admit = self._client.register_script(_ADMIT)
-        self._take_over = self._client.register_script(_TAKE_OVER)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -113,6 +121,8 @@ class Store:
             CannotStart: with what is wrong and the remedy.
         """
         try:
+            for script in _SCRIPTS:
+                await self._client.script_load(script)
             memory = await self._client.info("memory")
             cluster = await self._client.info("cluster")
         except RedisError as error:
@@ -134,7 +144,7 @@ class Store:
     async def take_over(self, partition: int, seen: Meta | None, mine: Meta) -> bool:
         """Write the meta of a new owner, unless it has changed since ``seen``. Returns whether it was written."""
         arguments = [_encode(seen) if seen is not None else b"", _encode(mine)]
-        return bool(await self._answer(self._take_over(keys=[self._key(partition, "meta")], args=arguments)))
+        return await self._run(_TAKE_OVER, [self._key(partition, "meta")], arguments)
 
     async def journal(self, partition: int) -> dict[int, Journalled]:
         """Every decision that may not have been published or committed yet, by input offset."""
@@ -167,7 +177,7 @@ class Store:
         """Write changed states together with the new applied offsets, unless the meta has changed since it was read."""
         keys = [self._key(partition, "meta"), *(self._key(partition, f"s:{number}") for number in changed)]
         arguments = [_encode(seen), _encode(after), *(_encode(facts) for facts in changed.values())]
-        return bool(await self._answer(self._write_facts(keys=keys, args=arguments)))
+        return await self._run(_WRITE_FACTS, keys, arguments)
 
     async def read_for_turn(self, asked: Mapping[int, Sequence[str]]) -> dict[int, Snapshot]:
         """Everything that deciding about the numbers of some partitions needs, in one MGET."""
@@ -192,7 +202,7 @@ class Store:
             keys += [self._key(batch.partition, f"e:{number}") for number in batch.entries]
             arguments = [_encode(batch.seen), batch.keep_s, batch.journal[-1][0], _encode(batch.journal)]
             arguments += [_encode(entries) for entries in batch.entries.values()]
-            await self._admit(keys=keys, args=arguments, client=pipeline)
+            pipeline.evalsha(_digest(_ADMIT), len(keys), *keys, *arguments)
         return [bool(admitted) for admitted in await self._answer(pipeline.execute())]
 
     async def forget(self, partition: int) -> None:
@@ -204,9 +214,16 @@ class Store:
         except (RedisError, OSError) as error:
             raise StateError(f"Redis does not answer: {error}") from None
 
+    async def _run(self, script: str, keys: list[str], arguments: list[bytes]) -> bool:
+        return bool(await self._answer(self._client.evalsha(_digest(script), len(keys), *keys, *arguments)))
+
     async def _answer(self, awaitable: object) -> _T:  # type: ignore[type-var]  # redis-py's commands are typed as sync or async
         try:
             return await awaitable  # type: ignore[misc,no-any-return]
+        except NoScriptError:
+            for script in _SCRIPTS:
+                await self._client.script_load(script)
+            raise StateError("Redis did not know our scripts; it has been told, try again") from None
         except (RedisError, OSError) as error:
             raise StateError(f"Redis does not answer: {error}") from None
 

@@ -294,7 +294,8 @@ def up_process(worker: tuple[str, ...], folder: Path):
     process = subprocess.Popen(
         [sys.executable, "-c", UP, "up", *worker],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        # No pipe: workers inherit stderr, and one that outlived its parent would keep the test waiting for the pipe's end.
+        stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(folder)},
@@ -333,7 +334,11 @@ class TestUp:
             children = descendants(up.pid)
             assert len(children) == 4
             up.kill()
-            until(lambda: not any(runs(pid) for pid in children), within_s=10)
+            try:
+                until(lambda: not any(runs(pid) for pid in children), within_s=10)
+            finally:
+                for pid in filter(runs, children):
+                    os.kill(pid, signal.SIGKILL)
         left = list(tmp_path.iterdir())
         assert len(left) == 2
         an_hour_ago = time.time() - 3600

@@ -1,0 +1,153 @@
+"""The agent of call-requests: gathers what has come for every partition and runs it in turns, one at a time for each partition.
+
+At a low load every fetch brings one record; an agent that made a turn of each would fall seconds behind at 1,000 requests a second.
+So each turn takes all that waits. A partition whose facts are not applied yet is left to wait on its own, and holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+
+import structlog
+
+from agents.context import Guard
+from agents.turn import Turn, Work
+from rules.errors import StateError
+from rules.events import REQUEST_TOPIC
+from streams.partition import Partition
+from streams.transport import Fetched
+
+log = structlog.get_logger(__name__)
+
+_PROMPT_S = 0.05  # facts that are under way are applied within this, as a rule; who needs longer waits apart
+_RETRY_S = 0.2
+_MOST_WAITING = 20_000
+
+
+class CallRequestAgent:
+    """Decides call requests."""
+
+    def __init__(self, guard: Guard, fail: Callable[[BaseException], None]) -> None:
+        self._guard = guard
+        self._fail = fail
+        self._turn = Turn(guard)
+        self._waiting: dict[Partition, list[Fetched]] = {}
+        self._busy: set[Partition] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._something = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self, batches: AsyncIterable[Fetched]) -> None:
+        """Gather batches as they come, until the stream ends; turns run beside."""
+        turns = asyncio.create_task(self._run_turns())
+        turns.add_done_callback(self._done)
+        try:
+            async for fetched in batches:
+                partition = self._guard.ownership.get(fetched.tp.partition)
+                if partition is None:
+                    continue  # of an assignment that is over; the new owner reads it again
+                self._waiting.setdefault(partition, []).append(fetched)
+                self._something.set()
+                while self._records_waiting() > _MOST_WAITING:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            turns.cancel()
+            for task in self._tasks:
+                task.cancel()
+
+    def _records_waiting(self) -> int:
+        return sum(len(fetched.records) for batches in self._waiting.values() for fetched in batches)
+
+    async def _run_turns(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while works := self._take():
+                await self._run_turn(works)
+
+    def _take(self) -> dict[Partition, list[Fetched]]:
+        """All that waits for partitions which are not in a turn, up to the most that a turn decides."""
+        taken: dict[Partition, list[Fetched]] = {}
+        room = self._guard.settings.batch_max
+        for partition in [one for one in self._waiting if one not in self._busy]:
+            if partition.revoked:
+                del self._waiting[partition]
+                continue
+            if room <= 0:
+                continue
+            batches = self._waiting[partition]
+            taken[partition] = [batches.pop(0)]
+            room -= len(taken[partition][0].records)
+            while batches and room > 0:
+                room -= len(batches[0].records)
+                taken[partition].append(batches.pop(0))
+            if not batches:
+                del self._waiting[partition]
+        self._room.set()
+        return taken
+
+    async def _run_turn(self, taken: dict[Partition, list[Fetched]]) -> None:
+        """One turn over everything taken. Partitions that must wait for their facts are finished apart."""
+        for partition, batches in list(taken.items()):
+            if await self._has_gap(partition, batches):
+                del taken[partition]
+        works = await self._frozen(taken)
+        barrier = self._guard.barrier
+        unreached = [work for work in works if not barrier.is_reached(work.partition, work.ends)]
+        if unreached:
+            await asyncio.gather(*(barrier.reached(work.partition, work.ends, _PROMPT_S) for work in unreached))
+        late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
+        for work in late:
+            self._busy.add(work.partition)
+            task = asyncio.create_task(self._finish_late(work))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        prompt = [work for work in works if work not in late]
+        if prompt:
+            await self._turn.run(prompt)
+
+    async def _has_gap(self, partition: Partition, batches: list[Fetched]) -> bool:
+        """Whether requests are missing before a batch; if so they are read again, and the batch with them."""
+        expected = partition.next_request
+        for fetched in batches:
+            if expected is not None and fetched.first_offset > expected:
+                await self._guard.ownership.rewind(partition, REQUEST_TOPIC, expected)
+                self._waiting.pop(partition, None)
+                return True
+            expected = fetched.next_offset
+        return False
+
+    async def _frozen(self, taken: dict[Partition, list[Fetched]]) -> list[Work]:
+        """The work of a turn with the ends that it must be decided with, asked after the batch was closed."""
+        while taken:
+            try:
+                ends = await self._guard.barrier.ends([partition.number for partition in taken])
+            except StateError as error:
+                log.warning("requests wait", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+                taken = {partition: batches for partition, batches in taken.items() if not partition.revoked}
+            else:
+                return [Work(partition, batches, ends) for partition, batches in taken.items()]
+        return []
+
+    async def _finish_late(self, work: Work) -> None:
+        """Wait for one partition's facts, within bounds, and decide: with them, or blocked as stale."""
+        partition, barrier = work.partition, self._guard.barrier
+        try:
+            reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
+            while not partition.ready and not partition.revoked:
+                # Without the state of the partition not even a refusal can be remembered: wait until it is taken over or rebuilt.
+                reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
+            if not partition.revoked:
+                work.stale = not reached
+                await self._turn.run([work])
+        finally:
+            self._busy.discard(partition)
+            self._something.set()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)

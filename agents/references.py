@@ -1,0 +1,73 @@
+"""The agents of the reference topics: parties, campaigns and caller numbers, whole and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Any, NamedTuple, cast
+
+import structlog
+
+from agents.context import Guard
+from agents.rejects import rejected_event
+from rules.errors import DeliveryFailed, InputError
+from rules.events import ReferenceEntry, read_event
+from streams.partitioner import partition_of
+from streams.publisher import Output
+from streams.topics import REJECTED
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 0.2
+
+
+class ReferenceBatch(NamedTuple):
+    """What a fetch of a reference topic brought: its records and the offset after them."""
+
+    records: list[Any]
+    next_offset: int
+
+
+class ReferenceAgent:
+    """Keeps the entries of one reference topic."""
+
+    def __init__(self, guard: Guard, topic: str) -> None:
+        self._guard = guard
+        self._topic = topic
+
+    async def run(self, batches: AsyncIterable[ReferenceBatch]) -> None:
+        """Take entries in as they come, until the stream ends."""
+        async for batch in batches:
+            for record in batch.records:
+                await self._take_in(record)
+            self._guard.feed.mark_applied(self._topic, batch.next_offset)
+
+    async def _take_in(self, record: Any) -> None:  # noqa: ANN401  # aiokafka's record
+        reference = self._guard.reference
+        try:
+            if record.value is None:
+                if record.key is None:
+                    raise InputError("key_mismatch", "", "a tombstone without a key removes nothing")
+                reference.remove(self._topic, record.key.decode("utf-8", "replace"))
+                return
+            entry, unknown_fields = read_event(self._topic, record.key, record.value)
+        except InputError as error:
+            await self._reject(record, error)
+            return
+        self._guard.counts["unknown fields"] += unknown_fields
+        reference.put(self._topic, cast("ReferenceEntry", entry))
+
+    async def _reject(self, record: Any, error: InputError) -> None:  # noqa: ANN401  # aiokafka's record
+        """Report a broken entry; the entry before it stays. Every worker reads it, so one report comes from each."""
+        guard, settings = self._guard, self._guard.settings
+        guard.counts[f"rejected {self._topic} {error.code}"] += 1
+        key, value = rejected_event(record, self._topic, error, guard.clock.now())
+        output = Output(settings.topic(REJECTED), partition_of(key or b"", settings.partitions), key, value)
+        while True:
+            try:
+                await guard.publisher.publish([output])
+            except DeliveryFailed as failure:
+                log.warning("a rejected entry waits to be reported", topic=self._topic, reason=str(failure))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return

@@ -1,0 +1,278 @@
+"""A turn of requests: read the state once, decide, write ahead, publish, and only then let the offsets be committed.
+
+1. Barrier: the caller has waited until what the broker had acknowledged is applied (``streams.barrier``).
+2. One MGET: states, entries and metas. A request that was decided before is answered with the record of then; the rest is decided.
+3. One script a partition stores journal and entries, only if the meta is still as read in 2; otherwise read and decide again.
+4. Publish with acks=all to the partition of the requests, wait, acknowledge.
+
+So a decision is in Redis before anybody can see it, and a crash at any point repeats the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from agents.context import Guard
+from agents.rejects import rejected_event
+from rules.decide import decide, refuse
+from rules.decision import Decision
+from rules.e164 import is_e164, masked
+from rules.errors import DeliveryFailed, InputError, StateError
+from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, read_event
+from rules.instants import SECOND, parse_instant
+from streams.barrier import Ends
+from streams.partition import Partition
+from streams.partitioner import partition_of
+from streams.publisher import Output
+from streams.state import Admission, Entry, Journalled, Meta, Snapshot
+from streams.topics import APPROVED, BLOCKED, REJECTED
+from streams.transport import Fetched
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 0.2
+_encode_decision = msgspec.json.Encoder().encode
+_encode_fields = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The requests of one partition that a turn decides.
+
+    ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time.
+    """
+
+    partition: Partition
+    batches: list[Fetched]
+    ends: Ends
+    stale: bool = False
+    requests: list[tuple[int, CallRequest]] = field(default_factory=list)
+    replayed: list[Journalled] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Every number that is asked for, once."""
+        return list(dict.fromkeys(request.number for _, request in self.requests))
+
+
+class Turn:
+    """Runs the work of some partitions together: one read, one round of scripts, one publish."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def run(self, works: list[Work]) -> None:
+        """Decide and publish; returns when all is acknowledged, or the partitions are no longer ours."""
+        for work in works:
+            self._read(work)
+        await self._admit([work for work in works if work.requests])
+        await self._publish([work for work in works if not work.partition.revoked])
+        for work in works:
+            if work.partition.revoked:
+                continue
+            for fetched in work.batches:
+                fetched.acknowledge()
+            work.partition.next_request = work.batches[-1].next_offset
+
+    def _read(self, work: Work) -> None:
+        """Sort the records: to be replayed, to be sent home, to be rejected, to be decided."""
+        for fetched in work.batches:
+            for record in fetched.records:
+                journalled = work.partition.journal.get(record.offset)
+                if journalled is not None:
+                    work.replayed.append(journalled)
+                else:
+                    self._read_request(work, record)
+
+    def _read_request(self, work: Work, record: Any) -> None:  # noqa: ANN401  # aiokafka's record
+        settings = self._guard.settings
+        key = record.key
+        if key is not None and is_e164(key.decode("utf-8", "replace")):
+            home = partition_of(key, settings.partitions)
+            if home != record.partition:
+                self._guard.counts[f"misplaced {REQUEST_TOPIC}"] += 1
+                work.outputs.append(Output(settings.topic(REQUEST_TOPIC), home, key, record.value, record.headers))
+                return
+        try:
+            if record.value is None:
+                raise InputError("null_value", "", "a null means nothing on a topic keyed by number")
+            request, unknown_fields = read_event(REQUEST_TOPIC, key, record.value)
+        except InputError as error:
+            self._reject(work, record, error)
+            return
+        self._guard.counts["unknown fields"] += unknown_fields
+        work.requests.append((record.offset, cast("CallRequest", request)))
+
+    def _reject(self, work: Work, record: Any, error: InputError) -> None:  # noqa: ANN401  # aiokafka's record
+        self._guard.counts[f"rejected {REQUEST_TOPIC} {error.code}"] += 1
+        key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
+        work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
+
+    async def _admit(self, works: list[Work]) -> None:
+        """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved."""
+        while works := [work for work in works if not work.partition.revoked]:
+            usable = [work for work in works if self._usable(work)]
+            try:
+                stored = await self._admit_once(usable) if usable else []
+            except StateError as error:
+                log.warning("requests wait", partitions=[work.partition.number for work in works], reason=str(error))
+                stored = []
+            works = [work for work in works if work not in stored]
+            if works and not stored:
+                await asyncio.sleep(_RETRY_S)
+
+    def _usable(self, work: Work) -> bool:
+        """Whether the partition's state may be used for this work; it may be rebuilt meanwhile, and then has to catch up first."""
+        return work.partition.ready and (work.stale or self._guard.barrier.is_reached(work.partition, work.ends))
+
+    async def _admit_once(self, works: list[Work]) -> list[Work]:
+        """Read, decide and store once. Returns the work whose decisions were stored; the rest has to be decided again."""
+        guard = self._guard
+        snapshots = await guard.store.read_for_turn({work.partition.number: work.numbers for work in works})
+        decided = [
+            _Decided(guard, work, snapshots[work.partition.number])
+            for work in works
+            if await self._trusted(work, snapshots[work.partition.number].meta)
+        ]
+        to_store = [made.admission for made in decided if made.admission.journal]
+        admitted = dict(zip((one.partition for one in to_store), await guard.store.admit(to_store), strict=True))
+        stored = []
+        for made in decided:
+            if admitted.get(made.admission.partition, True):
+                made.work.replayed += made.admission.journal
+                made.work.outputs += made.outputs
+                guard.counts.update(made.counts)
+                stored.append(made.work)
+        return stored
+
+    async def _trusted(self, work: Work, seen: Meta | None) -> bool:
+        """Whether the state is ours, and not older than what we know to be applied or what the batch must be decided with."""
+        mine = work.partition.meta
+        if mine is None:
+            return False
+        if seen is None or seen.epoch != mine.epoch or seen.incarnation != mine.incarnation:
+            await self._guard.ownership.reconcile(work.partition, seen)
+            return False
+        if any(seen.applied.get(topic, 0) < offset for topic, offset in mine.applied.items()):
+            # A fact batch may just have been written, with our copy of the meta to follow; then the next look agrees.
+            current = await self._guard.store.meta(work.partition.number)
+            if current is None or any(current.applied.get(topic, 0) < offset for topic, offset in mine.applied.items()):
+                await self._guard.ownership.reconcile(work.partition, current)
+            return False
+        return True
+
+    async def _publish(self, works: list[Work]) -> None:
+        """Publish until the broker has acknowledged everything, or the partitions are no longer ours."""
+        settings = self._guard.settings
+        approved, blocked = settings.topic(APPROVED), settings.topic(BLOCKED)
+        while works:
+            outputs = [output for work in works for output in work.outputs]
+            for work in works:
+                outputs += [
+                    Output(
+                        approved if is_approval else blocked,
+                        work.partition.number,
+                        number.encode(),
+                        record,
+                        (("input-offset", str(offset).encode()),),
+                    )
+                    for offset, is_approval, number, record in sorted(work.replayed)
+                ]
+            try:
+                await self._guard.publisher.publish(outputs)
+            except DeliveryFailed as error:
+                log.warning("decisions wait", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+                works = [work for work in works if not work.partition.revoked]
+            else:
+                return
+
+
+class _Decided:
+    """The decisions of one partition's work against one snapshot, ready to be stored."""
+
+    def __init__(self, guard: Guard, work: Work, snapshot: Snapshot) -> None:
+        self._guard = guard
+        self.work = work
+        self._snapshot = snapshot
+        self._now = guard.clock.now()
+        meta = cast("Meta", snapshot.meta)
+        self._as_of = meta.applied | {topic: guard.feed.applied(topic) for topic in REFERENCE_MODELS}
+        self._remembered: dict[str, list[Entry]] = {}
+        self.counts: dict[str, int] = {}
+        self.outputs: list[Output] = []
+        journal = [self._answer(offset, request) for offset, request in work.requests]
+        self.admission = Admission(
+            work.partition.number,
+            meta,
+            [item for item in journal if item is not None],
+            {number: entries for number, entries in self._remembered.items() if entries},
+            guard.settings.request_memory_s,
+        )
+
+    def _answer(self, offset: int, request: CallRequest) -> Journalled | None:
+        """The record that answers a request: that of its first decision, or a new one; None for a repeat with other content."""
+        entries = self._entries(request.number)
+        fingerprint = _fingerprint(request)
+        earlier = next((entry for entry in entries if entry.request_id == request.request_id), None)
+        if earlier is not None:
+            if earlier.fingerprint != fingerprint:
+                self._conflict(offset, request)
+                return None
+            self._count("repeated")
+            return offset, earlier.approved, request.number, earlier.record
+        decision = self._decide(request)
+        record = _encode_decision(decision)
+        valid_until = parse_instant(decision.valid_until) if decision.valid_until is not None else 0
+        entries.append(Entry(request.request_id, fingerprint, decision.approved, self._now, valid_until, record))
+        self._count(decision.decision)
+        return offset, decision.approved, request.number, record
+
+    def _entries(self, number: str) -> list[Entry]:
+        """What is remembered of a number's decisions, this turn's included."""
+        entries = self._remembered.get(number)
+        if entries is None:
+            keep_from = self._now - self._guard.settings.request_memory_s * SECOND
+            try:
+                known = self._snapshot.entries(number)
+            except StateError:
+                log.exception("an entry cannot be read", number=masked(number))
+                known = []
+            entries = [entry for entry in known if entry.decided_at > keep_from or entry.valid_until > self._now]
+            self._remembered[number] = entries
+        return entries
+
+    def _decide(self, request: CallRequest) -> Decision:
+        guard = self._guard
+        if self.work.stale:
+            return refuse(request, guard.book, "S_STATE_STALE", self._now, self._as_of)
+        try:
+            return decide(request, self._snapshot.facts(request.number), guard.reference, guard.book, self._now, self._as_of)
+        except Exception:
+            # Whatever a rule or the state breaks on, the answer is no: an exception is never an approval.
+            log.exception("a request could not be decided", number=masked(request.number), request_id=request.request_id)
+            return refuse(request, guard.book, "S_STATE_UNAVAILABLE", self._now, self._as_of)
+
+    def _conflict(self, offset: int, request: CallRequest) -> None:
+        error = InputError("conflict", "request_id", "this request_id was asked for this number with other content")
+        self._count(f"rejected {REQUEST_TOPIC} {error.code}")
+        record = next(one for fetched in self.work.batches for one in fetched.records if one.offset == offset)
+        key, value = rejected_event(record, REQUEST_TOPIC, error, self._now)
+        self.outputs.append(Output(self._guard.settings.topic(REJECTED), self.work.partition.number, key, value))
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _fingerprint(request: CallRequest) -> bytes:
+    """Eight bytes that tell a repeat of a request from another one with its id; instants compare as instants, not as text."""
+    fields = {name: value for name, value in request.__dict__.items() if name not in ("dial_at_text", "cli")}
+    content = _encode_fields((fields, request.cli.number, request.cli.withheld))
+    return hashlib.blake2b(content, digest_size=8).digest()

@@ -1,0 +1,254 @@
+"""The ``ringfence`` command. Exit codes: 0 done or stopped by SIGTERM, 1 findings, 2 usage, 3 cannot start, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Optional
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from config.rulebook import load_rulebook
+from config.settings import Settings
+from ops.door import decide_lines
+from ops.rules_cmd import list_parameters, list_rules, show_rule
+from rules.errors import CannotStart, RulebookInvalid
+
+EXIT_FINDINGS, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 1, 2, 3, 130
+_READY_WITHIN_S = 10.0
+
+app = typer.Typer(
+    help="A streaming compliance guard for outbound calls: every call request gets one lawful decision, with its reasons.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[Optional[Path], typer.Option("--overrides", help="TOML file with the operator's own parameter values.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _root(show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and end.")] = False) -> None:
+    if show_version:
+        typer.echo(f"ringfence {version('ringfence')}")
+        raise typer.Exit
+
+
+@app.command()
+def decide(
+    file: Annotated[Path, typer.Argument(help="JSON lines {case, facts, request}; - for standard input.", allow_dash=True)],
+    overrides: Overrides = None,
+) -> None:
+    """Decide about the lines of a file, offline, by the same code as the stream.
+
+    Prints one decision a line; a line that cannot be read gives an error that names the field, and exit code 1 at the end.
+
+    Example: ringfence decide tests/cases.jsonl
+    """
+    book = load_rulebook(overrides=overrides)
+    clean = True
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
+    write = sys.stdout.buffer.write
+    with source:
+        for line, is_decision in decide_lines(source, book):
+            clean = clean and is_decision
+            write(line + b"\n")
+    sys.stdout.flush()
+    if not clean:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command()
+def rules(
+    rule_id: Annotated[Optional[str], typer.Argument(help="One rule, with its sources and history.")] = None,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List the parameters instead of the rules.")] = False,
+    json_output: Json = False,
+    overrides: Overrides = None,
+) -> None:
+    """List the rules with their dates, or show one.
+
+    Example: ringfence rules C-11
+    """
+    book = load_rulebook(overrides=overrides)
+    if rule_id is not None:
+        if not show_rule(book, rule_id, json_output=json_output):
+            raise typer.Exit(EXIT_USAGE)
+    elif parameters:
+        list_parameters(book, json_output=json_output)
+    else:
+        list_rules(book, json_output=json_output)
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker against RINGFENCE_KAFKA and RINGFENCE_REDIS, until Ctrl-C or SIGTERM.
+
+    Example: RINGFENCE_KAFKA=kafka:9092 RINGFENCE_REDIS=redis://redis:6379/0 ringfence worker
+    """
+    from ops.worker import run_worker  # noqa: PLC0415  # Faust takes half a second to import
+
+    settings = _settings()
+    _log_as(settings)
+    raise typer.Exit(run_worker(settings))
+
+
+@app.command()
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="Create what is missing.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Check the topics on the broker, and create those that are missing.
+
+    Exit code 1 if something is wrong with them.
+
+    Example: ringfence topics --create
+    """
+    from streams.topics import check_topics, ensure_topics  # noqa: PLC0415
+
+    settings = _settings()
+    created = asyncio.run(ensure_topics(settings)) if create else []
+    problems = asyncio.run(check_topics(settings))
+    if json_output:
+        typer.echo(json.dumps({"created": created, "problems": problems}))
+    else:
+        for name in created:
+            typer.echo(f"created {name}")
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if not problems:
+            typer.echo("topics are as they should be")
+    if problems:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command()
+def up(
+    data: Annotated[Optional[Path], typer.Option("--data", help="Folder that keeps the data; without it nothing is kept.")] = None,
+    kafka_port: Annotated[int, typer.Option("--kafka-port", help="0: any free one.", min=0, max=65535)] = 9092,
+    redis_port: Annotated[int, typer.Option("--redis-port", help="0: any free one.", min=0, max=65535)] = 6379,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=32)] = 1,
+    partitions: Annotated[int, typer.Option("--partitions", help="Of each topic keyed by number.", min=1, max=1000)] = 8,
+    clock_start: Annotated[
+        Optional[str], typer.Option("--clock-start", help="The guard's clock starts here and runs on: 2026-11-23T13:00:00Z")
+    ] = None,
+) -> None:
+    """Start a real Kafka, a real Redis and workers on this machine, until Ctrl-C or SIGTERM.
+
+    Prints `ready kafka=HOST:PORT redis=URL` when the workers are ready.
+
+    Example: ringfence up --kafka-port 0 --redis-port 0 --workers 2
+    """
+    from ops.up import UpOptions, run_up  # noqa: PLC0415
+
+    options = UpOptions(
+        data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions
+    )
+    raise typer.Exit(run_up(options))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option("--seconds", help="How long the day runs.", min=1)] = 60,
+    forever: Annotated[bool, typer.Option("--forever", help="Run until Ctrl-C.")] = False,
+    rate: Annotated[float, typer.Option("--rate", help="Call requests a second.", min=1)] = 300,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=32)] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same day.")] = 1,
+) -> None:
+    """Run a generated working day through servers of its own and show it live.
+
+    Example: ringfence demo --seconds 20
+    """
+    from ops.demo import DemoOptions, run_demo  # noqa: PLC0415
+
+    raise typer.Exit(run_demo(DemoOptions(seconds=seconds, forever=forever, rate=rate, workers=workers, seed=seed)))
+
+
+@app.command()
+def watch(
+    seconds: Annotated[Optional[float], typer.Option("--seconds", help="End after this long.", min=1)] = None,
+    json_output: Json = False,
+) -> None:
+    """Watch the decisions of a running guard (RINGFENCE_KAFKA).
+
+    Example: RINGFENCE_KAFKA=127.0.0.1:9092 ringfence watch
+    """
+    from ops.watch import run_watch  # noqa: PLC0415
+
+    raise typer.Exit(run_watch(_settings(), seconds=seconds, json_output=json_output))
+
+
+@app.command()
+def ready() -> None:
+    """Say whether the worker that keeps RINGFENCE_READY_FILE fresh is ready: exit code 0 if so, 1 if not.
+
+    Example: RINGFENCE_READY_FILE=/tmp/ready ringfence ready
+    """
+    name = os.environ.get("RINGFENCE_READY_FILE")
+    if not name:
+        raise typer.BadParameter("set it to the file that the worker was started with", param_hint="RINGFENCE_READY_FILE")
+    try:
+        age_s = time.time() - Path(name).stat().st_mtime
+    except OSError:
+        age_s = float("inf")
+    is_ready = age_s < _READY_WITHIN_S
+    typer.echo("ready" if is_ready else "not ready: the worker has not said so for 10 s")
+    if not is_ready:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"RINGFENCE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False))
+        raise CannotStart(f"settings: {faults}") from None
+
+
+def _log_as(settings: Settings) -> None:
+    """Structured logs to standard error; standard output is for answers."""
+    level = getattr(logging, settings.log_level.upper())
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=colours),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # Faust, mode and aiokafka tell much that concerns nobody.
+    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can mend into one line and an exit code."""
+    try:
+        app()
+    except (CannotStart, RulebookInvalid) as error:
+        sys.stderr.write(f"ringfence: {error}\n")
+        sys.exit(EXIT_CANNOT_START)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has gone, as `head` does; point the rest of standard output nowhere and leave quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

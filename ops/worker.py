@@ -1,0 +1,195 @@
+"""``ringfence worker``: wires the guard together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+
+from agents.context import Guard
+from agents.register import register_agents
+from config.clock import Clock
+from config.rulebook import load_rulebook
+from config.settings import Settings
+from rules.errors import CannotStart, StateError
+from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
+from rules.reference import Reference
+from streams.app import create_app
+from streams.barrier import Barrier
+from streams.ownership import Ownership, request_partitions
+from streams.publisher import Publisher
+from streams.reference_feed import ReferenceFeed
+from streams.state import Store
+from streams.topics import check_topics
+
+log = structlog.get_logger(__name__)
+
+_CHECK_S = 0.1
+_COUNTS_EVERY_S = 60.0
+
+
+class Worker:
+    """One worker process: connections, Faust app, readiness.
+
+    ``failed`` holds what ended the work, if something did; nothing is skipped, the process ends and whoever supervises it starts anew.
+    ``ready`` says whether every partition is taken over and everything acknowledged so far is applied.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.failed: BaseException | None = None
+        self.ready = False
+        self._stopping = asyncio.Event()
+        self.app: faust.App = create_app(settings)
+        store = Store(settings)
+        feed = ReferenceFeed(settings, self._deliver)
+        barrier = Barrier(settings, feed)
+        self.guard = Guard(
+            settings=settings,
+            clock=Clock.from_settings(settings),
+            book=load_rulebook(overrides=settings.rulebook_overrides),
+            store=store,
+            publisher=Publisher(settings),
+            barrier=barrier,
+            feed=feed,
+            ownership=Ownership(settings, store, barrier, self._rewind, self.fail),
+            reference=Reference(),
+        )
+        self._deliver_to = register_agents(self.app, self.guard, self.fail)
+        self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+
+    def fail(self, error: BaseException) -> None:
+        """End the work because of an error that must not be passed over."""
+        if self.failed is None and not self._stopping.is_set():
+            log.error("the worker ends", error=repr(error), exc_info=error)
+            self.failed = error
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the work because somebody asked for it."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop` or a failure.
+
+        Raises:
+            CannotStart: a server or a topic is not usable.
+        """
+        guard = self.guard
+        async with contextlib.AsyncExitStack() as opened:
+            opened.push_async_callback(guard.store.close)
+            await guard.store.check()
+            problems = await check_topics(self._settings)
+            if problems:
+                raise CannotStart("the topics are not usable:\n  " + "\n  ".join(problems))
+            for service in (guard.publisher, guard.barrier):
+                opened.push_async_callback(service.stop)
+                await service.start()
+            self.app.finalize()
+            # Faust makes its consumer on first use; ours has to know whom to tell about commits.
+            self.app.consumer.on_committed = self._on_committed
+            opened.push_async_callback(self._stop_app)
+            await self.app.start()
+            opened.push_async_callback(guard.feed.stop)
+            await guard.feed.start()
+            watch = asyncio.create_task(self._watch())
+            opened.callback(watch.cancel)
+            await self._stopping.wait()
+
+    async def _stop_app(self) -> None:
+        await self.guard.ownership.stop()
+        await self.app.stop()
+
+    async def _deliver(self, topic: str, records: list[Any], next_offset: int) -> None:
+        await self._deliver_to[topic](records, next_offset)
+
+    async def _rewind(self, tp: Any, offset: int) -> None:  # noqa: ANN401  # Faust's TP
+        await self.app.consumer.rewind(tp, offset)
+
+    async def _on_assigned(self, _app: faust.App, assigned: set[Any], **_options: object) -> None:
+        partitions = request_partitions(self._settings, assigned)
+        log.info("partitions assigned", partitions=partitions, generation=self.app.consumer_generation_id)
+        self.guard.ownership.assigned(partitions, self.app.consumer_generation_id)
+
+    async def _on_revoked(self, _app: faust.App, _revoked: set[Any], **_options: object) -> None:
+        self.guard.ownership.revoked()
+
+    async def _on_committed(self, offsets: dict[Any, int]) -> None:
+        requests = self._settings.topic(REQUEST_TOPIC)
+        for tp, offset in offsets.items():
+            if tp.topic == requests:
+                try:
+                    await self.guard.store.trim_journal(tp.partition, offset)
+                except StateError as error:
+                    log.warning("the journal is not trimmed", partition=tp.partition, reason=str(error))
+
+    async def _watch(self) -> None:
+        """Say once when the worker is ready, keep the readiness file fresh, notice what died, and report the counts now and then."""
+        announced = False
+        ready_file = os.environ.get("RINGFENCE_READY_FILE")
+        since_counts = 0.0
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            for service in (self.app, self.app.consumer):
+                if service.crashed:
+                    self.fail(service.crash_reason or RuntimeError("Faust crashed"))
+            if self.guard.feed.failure is not None:
+                self.fail(self.guard.feed.failure)
+            self.ready = await self._ready()
+            if self.ready and not announced:
+                announced = True
+                sys.stdout.write(f"ready partitions={len(self.guard.ownership.all)}\n")
+                sys.stdout.flush()
+            if ready_file and self.ready:
+                await asyncio.to_thread(Path(ready_file).touch)
+            since_counts += _CHECK_S
+            if since_counts >= _COUNTS_EVERY_S:
+                since_counts = 0.0
+                log.info("counts", **self.guard.counts)
+
+    async def _ready(self) -> bool:
+        """Whether every partition is taken over and, the first time, everything acknowledged so far is applied."""
+        guard = self.guard
+        partitions = guard.ownership.all
+        if not partitions or not all(partition.ready for partition in partitions):
+            return False
+        try:
+            ends = await guard.barrier.ends([partition.number for partition in partitions])
+        except StateError:
+            return False
+        lag = sum(ends.of(topic, one.number) - one.applied(topic) for one in partitions for topic in FACT_MODELS)
+        lag += sum(ends.of(topic, 0) - guard.feed.applied(topic) for topic in REFERENCE_MODELS)
+        return lag <= 0
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until SIGTERM (returns 0), Ctrl-C (130) or a failure (1).
+
+    Raises:
+        CannotStart: a server or a topic is not usable.
+    """
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    worker = Worker(settings)
+    code = 0
+
+    def stop(exit_code: int) -> None:
+        nonlocal code
+        code = exit_code
+        worker.stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop, 0)
+    loop.add_signal_handler(signal.SIGINT, stop, 130)
+    await worker.run()
+    return 1 if worker.failed is not None else code

@@ -1,0 +1,154 @@
+"""Taking partitions over, giving them up, and noticing that Redis forgot (protocol of a partition: ownership, take-over, rebuild).
+
+An owner raises the epoch in the partition's meta to its consumer group generation, so that whatever a former owner still does is
+refused; then it reads the facts again from the offsets that the state stands for. State that is missing or older than known is read
+again from Kafka the same way, from further back; until that is done nothing is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import structlog
+from faust.types import TP
+
+from config.settings import Settings
+from rules.errors import Fenced, StateError
+from rules.events import FACT_MODELS, REQUEST_TOPIC
+from streams.barrier import Barrier
+from streams.partition import Partition
+from streams.state import Meta, Store
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 0.5
+#: So many live checks, half a second apart, must still find us assigned before a higher epoch is taken for that of a group that is no
+#: more. A worker that was stopped past its session learns within one heartbeat (2 s) that it owns nothing.
+_CHECKS_BEFORE_LOWERING = 20
+
+
+class Ownership:
+    """The partitions that this worker owns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        barrier: Barrier,
+        rewind: Callable[[TP, int], Coroutine[Any, Any, None]],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._barrier = barrier
+        self._rewind = rewind
+        self._fail = fail
+        self._partitions: dict[int, Partition] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, number: int) -> Partition | None:
+        """The partition of a number if we own it."""
+        return self._partitions.get(number)
+
+    @property
+    def all(self) -> list[Partition]:
+        """Every partition that we own, whether taken over yet or not."""
+        return list(self._partitions.values())
+
+    def assigned(self, partitions: Iterable[int], generation: int) -> None:
+        """Begin to take partitions over; returns at once."""
+        for number in partitions:
+            partition = self._partitions[number] = Partition(number)
+            self._start(self._take_over(partition, generation))
+
+    def revoked(self) -> None:
+        """Give everything up: what is still under way for a partition finds it revoked, and Redis refuses what it writes."""
+        for partition in self._partitions.values():
+            partition.revoked = True
+            partition.wake()
+        self._partitions.clear()
+
+    async def stop(self) -> None:
+        """Give everything up and end what is under way."""
+        self.revoked()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def rewind(self, partition: Partition, topic: str, offset: int) -> None:
+        """Read a topic (name without prefix) of a partition again from an offset, because something in between was not delivered."""
+        log.info("reading again", topic=topic, partition=partition.number, offset=offset)
+        await self._rewind(TP(self._settings.topic(topic), partition.number), offset)
+
+    async def reconcile(self, partition: Partition, seen: Meta | None) -> None:
+        """Redis does not say of a partition what we wrote last: we were replaced, and leave; or it forgot, and we read again."""
+        mine = partition.meta
+        if mine is None or partition.revoked:
+            return
+        if seen is not None and seen.epoch > mine.epoch:
+            partition.revoked = True
+            partition.wake()
+            self._fail(Fenced(f"partition {partition.number} has an owner of epoch {seen.epoch}, we are of {mine.epoch}"))
+            return
+        log.warning(
+            "Redis forgot; the state is read again from Kafka",
+            partition=partition.number,
+            applied=mine.applied,
+            found=seen.applied if seen is not None else None,
+        )
+        partition.set_meta(None)
+        self._start(self._take_over(partition, mine.epoch))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    async def _take_over(self, partition: Partition, generation: int) -> None:
+        refusals = 0
+        while not partition.revoked:
+            try:
+                seen = await self._store.meta(partition.number)
+                if seen is not None and seen.epoch > generation and refusals < _CHECKS_BEFORE_LOWERING:
+                    refusals += 1
+                elif await self._claim(partition, seen, generation):
+                    return
+            except StateError as error:
+                log.warning("a partition cannot be taken over yet", partition=partition.number, reason=str(error))
+            await asyncio.sleep(_RETRY_S)
+
+    async def _claim(self, partition: Partition, seen: Meta | None, generation: int) -> bool:
+        """Make the partition ours if Redis still says what we saw. Returns whether it is."""
+        known = seen
+        if seen is not None and await self._beyond_the_log(partition, seen):
+            log.warning("state of a log that is no more is dropped", partition=partition.number)
+            await self._store.forget(partition.number)
+            known = None
+        incarnation = known.incarnation if known is not None else time.time_ns()
+        mine = Meta(generation, incarnation, known.applied if known is not None else {})
+        if not await self._store.take_over(partition.number, seen, mine):
+            return False
+        partition.journal = await self._store.journal(partition.number)
+        for topic in FACT_MODELS:
+            await self._rewind(TP(self._settings.topic(topic), partition.number), mine.applied.get(topic, 0))
+        partition.set_meta(mine)
+        log.info("partition taken over", partition=partition.number, epoch=generation, journalled=len(partition.journal))
+        return True
+
+    async def _beyond_the_log(self, partition: Partition, seen: Meta) -> bool:
+        """Whether the state stands for offsets that the topics do not have: they were truncated, or made anew."""
+        ends = await self._barrier.ends([partition.number])
+        return any(offset > ends.of(topic, partition.number) for topic, offset in seen.applied.items() if topic in FACT_MODELS)
+
+
+def request_partitions(settings: Settings, assigned: Iterable[TP]) -> list[int]:
+    """The partitions of call-requests among what was assigned."""
+    return sorted(tp.partition for tp in assigned if tp.topic == settings.topic(REQUEST_TOPIC))
