@@ -344,9 +344,7 @@ def _history(raw: object, place: Place, name: str, keys: Mapping[str, tuple[Conv
         entry = _read(raw_entry, place, {**keys, "value": (PARAMETERS[name], REQUIRED)})
         first = entry["from"]
         if history and first <= history[-1].first_day:
-            place.refuse(
-                f"the value of {first} comes after that of {history[-1].first_day}", "list the values oldest first, one a day"
-            )
+            place.refuse(f"the value of {first} comes after that of {history[-1].first_day}", "list the values oldest first, one a day")
         # Which file an override was in is left out: the digest tells what the law is, not what somebody called a file.
         operator = (Source("override of the operator", "V4", first),)
         sources = operator if entry["source"] is None else _sources(entry["source"], place)

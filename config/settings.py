@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     kafka_tls_cert: Path | None = None
     kafka_tls_key: Path | None = None
 
-    redis: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL, with a password in it if any")
+    redis: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL, password included")
     redis_prefix: str = "ringfence"
     redis_timeout_s: float = Field(2.0, gt=0)
 

@@ -10,7 +10,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import structlog
 import typer
@@ -32,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Overrides = Annotated[Optional[Path], typer.Option("--overrides", help="TOML file with the operator's own parameter values.")]
+Overrides = Annotated[Path | None, typer.Option("--overrides", help="TOML file with the operator's own parameter values.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -72,7 +72,7 @@ def decide(
 
 @app.command()
 def rules(
-    rule_id: Annotated[Optional[str], typer.Argument(help="One rule, with its sources and history.")] = None,
+    rule_id: Annotated[str | None, typer.Argument(help="One rule, with its sources and history.")] = None,
     parameters: Annotated[bool, typer.Option("--parameters", help="List the parameters instead of the rules.")] = False,
     json_output: Json = False,
     overrides: Overrides = None,
@@ -97,7 +97,7 @@ def worker() -> None:
 
     Example: RINGFENCE_KAFKA=kafka:9092 RINGFENCE_REDIS=redis://redis:6379/0 ringfence worker
     """
-    from ops.worker import run_worker  # noqa: PLC0415  # Faust takes half a second to import
+    from ops.worker import run_worker  # Faust takes half a second to import
 
     settings = _settings()
     _log_as(settings)
@@ -115,7 +115,7 @@ def topics(
 
     Example: ringfence topics --create
     """
-    from streams.topics import check_topics, ensure_topics  # noqa: PLC0415
+    from streams.topics import check_topics, ensure_topics
 
     settings = _settings()
     created = asyncio.run(ensure_topics(settings)) if create else []
@@ -135,13 +135,13 @@ def topics(
 
 @app.command()
 def up(
-    data: Annotated[Optional[Path], typer.Option("--data", help="Folder that keeps the data; without it nothing is kept.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder that keeps the data; without it nothing is kept.")] = None,
     kafka_port: Annotated[int, typer.Option("--kafka-port", help="0: any free one.", min=0, max=65535)] = 9092,
     redis_port: Annotated[int, typer.Option("--redis-port", help="0: any free one.", min=0, max=65535)] = 6379,
     workers: Annotated[int, typer.Option("--workers", min=0, max=32)] = 1,
     partitions: Annotated[int, typer.Option("--partitions", help="Of each topic keyed by number.", min=1, max=1000)] = 8,
     clock_start: Annotated[
-        Optional[str], typer.Option("--clock-start", help="The guard's clock starts here and runs on: 2026-11-23T13:00:00Z")
+        str | None, typer.Option("--clock-start", help="The guard's clock starts here and runs on: 2026-11-23T13:00:00Z")
     ] = None,
 ) -> None:
     """Start a real Kafka, a real Redis and workers on this machine, until Ctrl-C or SIGTERM.
@@ -150,7 +150,7 @@ def up(
 
     Example: ringfence up --kafka-port 0 --redis-port 0 --workers 2
     """
-    from ops.up import UpOptions, run_up  # noqa: PLC0415
+    from ops.up import UpOptions, run_up
 
     options = UpOptions(
         data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions
@@ -170,21 +170,21 @@ def demo(
 
     Example: ringfence demo --seconds 20
     """
-    from ops.demo import DemoOptions, run_demo  # noqa: PLC0415
+    from ops.demo import DemoOptions, run_demo
 
     raise typer.Exit(run_demo(DemoOptions(seconds=seconds, forever=forever, rate=rate, workers=workers, seed=seed)))
 
 
 @app.command()
 def watch(
-    seconds: Annotated[Optional[float], typer.Option("--seconds", help="End after this long.", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="End after this long.", min=1)] = None,
     json_output: Json = False,
 ) -> None:
     """Watch the decisions of a running guard (RINGFENCE_KAFKA).
 
     Example: RINGFENCE_KAFKA=127.0.0.1:9092 ringfence watch
     """
-    from ops.watch import run_watch  # noqa: PLC0415
+    from ops.watch import run_watch
 
     raise typer.Exit(run_watch(_settings(), seconds=seconds, json_output=json_output))
 
@@ -212,7 +212,9 @@ def _settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"RINGFENCE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False))
+        faults = "; ".join(
+            f"RINGFENCE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)
+        )
         raise CannotStart(f"settings: {faults}") from None
 
 

@@ -54,9 +54,7 @@ def decide_line(raw: bytes, book: Rulebook) -> tuple[bytes, bool]:
     """Decide about one line. Returns the JSON to print and whether it is a decision."""
     case = None
     try:
-        line = parse_json(raw)
-        if not isinstance(line, dict):
-            raise InputError("type", "", "want a JSON object")
+        line = _object(parse_json(raw), "")
         case = line.get("case")
         decision = _decide(line, book)
     except InputError as error:
@@ -69,9 +67,7 @@ def _decide(line: dict[str, Any], book: Rulebook) -> Decision:
     reference = Reference()
     for position, fact in enumerate(_items(line)):
         path = f"facts.{position}"
-        if not isinstance(fact, dict):
-            raise InputError("type", path, "want a JSON object")
-        _apply(fact, path, numbers, reference)
+        _apply(_object(fact, path), path, numbers, reference)
     request = cast("CallRequest", _read(REQUEST_TOPIC, _required(line, "request", ""), "request"))
     facts = numbers.get(request.number, NumberFacts())
     return decide(request, facts, reference, book, now=request.dial_at)
@@ -129,7 +125,13 @@ def _read(topic: str, value: object, path: str) -> Record:
     return record
 
 
-def _required(container: dict[str, Any], name: str, path: str) -> Any:  # noqa: ANN401  # JSON is any value
+def _object(value: object, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError("type", path, "want a JSON object")
+    return value
+
+
+def _required(container: dict[str, Any], name: str, path: str) -> Any:  # JSON is any value
     value = container.get(name)
     if value is None:
         raise InputError("missing", f"{path}.{name}" if path else name, "required")

@@ -358,7 +358,7 @@ class Screen:
         self._unicode = (getattr(self._out, "encoding", None) or "ascii").lower().startswith("utf")
         self._console = Console(file=self._out, highlight=False, force_terminal=self.terminal)
         self._live: Live | None = None
-        self._shown_at = float("-inf") if self.terminal else time.monotonic()
+        self._shown_at = float("-inf")
         self._stderr = sys.stderr
         self._kept = io.StringIO()
 
@@ -370,6 +370,8 @@ class Screen:
                 console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
             )
             self._live.__enter__()
+        else:
+            self._shown_at = time.monotonic()  # the first line has something to tell
         return self
 
     def __exit__(

@@ -111,7 +111,7 @@ class Worker:
     async def _deliver(self, topic: str, records: list[Any], next_offset: int) -> None:
         await self._deliver_to[topic](records, next_offset)
 
-    async def _rewind(self, tp: Any, offset: int) -> None:  # noqa: ANN401  # Faust's TP
+    async def _rewind(self, tp: Any, offset: int) -> None:  # Faust's TP
         await self.app.consumer.rewind(tp, offset)
 
     async def _on_assigned(self, _app: faust.App, assigned: set[Any], **_options: object) -> None:

@@ -110,9 +110,7 @@ def _last_day_of_first_contact(call: Call, consent: Consent, party_id: str) -> i
     contacts = [
         outcome.at
         for outcome in call.facts.outcomes
-        if outcome.result in CONNECTED_RESULTS
-        and outcome.responsible_id == party_id
-        and consent.at < outcome.at < call.instant
+        if outcome.result in CONNECTED_RESULTS and outcome.responsible_id == party_id and consent.at < outcome.at < call.instant
     ]
     if contacts and local_day(min(contacts)) <= last_day:
         return None

@@ -55,18 +55,14 @@ def decide(
     missing = _missing(request, reference)
     if missing:
         findings.codes.add("E_FACTS_INCOMPLETE")
-        return blocked(
-            request, book, findings=findings, warnings=[], missing=missing, regime=law.regime, now=now, as_of=applied
-        )
+        return blocked(request, book, findings=findings, warnings=[], missing=missing, regime=law.regime, now=now, as_of=applied)
     responsible = reference.parties[request.responsible_id]
     call = Call(request, facts, reference, law, instant, day, since_midnight, responsible, facts.callee())
     warnings = list[str]()
     caller_number.report_false(call, findings)
     found, window_closes = _judge(call, findings, warnings)
     if findings.codes or found is None:
-        return blocked(
-            request, book, findings=findings, warnings=warnings, missing=[], regime=law.regime, now=now, as_of=applied
-        )
+        return blocked(request, book, findings=findings, warnings=warnings, missing=[], regime=law.regime, now=now, as_of=applied)
     ends = [instant + law.parameters.approval_ttl_s * SECOND, window_closes, found.ends_at]
     support = Findings(rules=set(found.rules), evidence=set(found.event_ids))
     return approved(
@@ -82,18 +78,14 @@ def decide(
     )
 
 
-def refuse(
-    request: CallRequest, book: Rulebook, code: str, now: int, as_of: dict[str, int] | None = None
-) -> Decision:
+def refuse(request: CallRequest, book: Rulebook, code: str, now: int, as_of: dict[str, int] | None = None) -> Decision:
     """Block a call for a reason of the guard's own, with an S_ code and without looking at the facts."""
     findings = Findings(codes={code})
     try:
         regime = book.on(date.fromordinal(local_clock(max(request.dial_at, now))[0]), member=False).regime
     except RulebookGap:
         regime = None
-    return blocked(
-        request, book, findings=findings, warnings=[], missing=[], regime=regime, now=now, as_of=as_of or {}
-    )
+    return blocked(request, book, findings=findings, warnings=[], missing=[], regime=regime, now=now, as_of=as_of or {})
 
 
 def _report_system_codes(request: CallRequest, facts: NumberFacts, law: LawOfDay, now: int, findings: Findings) -> None:
@@ -152,9 +144,7 @@ def _judge_service(call: Call, findings: Findings, warnings: list[str]) -> tuple
     return Candidate((), "OK_SERVICE", rules), calling_hours.report_service(call, findings)
 
 
-def _judge_telemarketing(
-    call: Call, findings: Findings, warnings: list[str]
-) -> tuple[Candidate | None, int | None]:
+def _judge_telemarketing(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
     if call.legal_form == "unknown":
         warnings.append("W_LEGALFORM_ASSUMED_NP")
     caller_number.report_withheld(call, findings)

@@ -7,7 +7,7 @@ _DUTCH = "+31"
 
 
 def is_e164(text: str) -> bool:
-    """Whether ``text`` is a number like ``+31612345678`` (wire contract: ``\\+[1-9][0-9]{6,14}`` and nothing else)."""
+    r"""Whether ``text`` is a number like ``+31612345678`` (wire contract: ``\+[1-9][0-9]{6,14}`` and nothing else)."""
     return _E164.fullmatch(text) is not None
 
 

@@ -112,7 +112,8 @@ class CallRequest(Record):
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     number: Number
     dial_at: Instant
-    dial_at_text: str = Field(validation_alias="dial_at", exclude=True, repr=False)  # decisions echo it as it was asked
+    # Decisions echo it as it was asked: a second reading of the same field.
+    dial_at_text: str = Field(validation_alias="dial_at", exclude=True, repr=False)  # type: ignore[no-redef]
     advertiser_id: Text
     intermediary_id: Text | None = None
     call_centre_id: Text | None = None
@@ -208,9 +209,7 @@ class RelationshipEvent(Fact):
     ended_on: Day | None = None
     collected_on: Day | None = None
     informed: bool | None = None
-    optout_offered: (
-        Literal["preticked_call_me", "unticked_do_not_call", "spoken", "written", "terms_only", "none"] | None
-    ) = None
+    optout_offered: Literal["preticked_call_me", "unticked_do_not_call", "spoken", "written", "terms_only", "none"] | None = None
     optout_used: bool | None = None
     subjects: list[Text] | None = None
     rationale: Text | None = None
@@ -320,15 +319,7 @@ class CallerNumber(Record):
     in_use_until: Day | None = None
 
 
-NumberEvent = (
-    ConsentEvent
-    | ObjectionEvent
-    | RelationshipEvent
-    | InvitationEvent
-    | CalleeEvent
-    | CallOutcomeEvent
-    | QuarantineRelease
-)
+NumberEvent = ConsentEvent | ObjectionEvent | RelationshipEvent | InvitationEvent | CalleeEvent | CallOutcomeEvent | QuarantineRelease
 ReferenceEntry = Party | Campaign | CallerNumber
 
 REQUEST_TOPIC = "call-requests"
@@ -370,7 +361,7 @@ _CODES = {
 }
 
 
-def parse_json(raw: bytes) -> Any:  # noqa: ANN401  # JSON is any value
+def parse_json(raw: bytes) -> Any:  # JSON is any value
     """Parse JSON strictly: UTF-8, no duplicate keys, no NaN or Infinity, at most 200 levels deep.
 
     Raises:

@@ -28,9 +28,7 @@ from rules.subjects import covered
 SALE_KINDS = frozenset({"purchase", "contract", "subscription", "lottery_participation"})
 LINK_KINDS = frozenset({"donation", "volunteering", "event_attendance"})
 LEGAL_PERSONS = frozenset({"private_company", "public_company", "foundation", "association", "cooperative"})
-BUSINESS_PERSONS = frozenset(
-    {"sole_trader", "general_partnership", "professional_partnership", "limited_partnership"}
-)
+BUSINESS_PERSONS = frozenset({"sole_trader", "general_partnership", "professional_partnership", "limited_partnership"})
 CONNECTED_RESULTS = frozenset({"connected", "not_interested", "objected"})
 OPTOUTS_AT_COLLECTION = frozenset({"preticked_call_me", "unticked_do_not_call", "spoken", "written"})
 
@@ -39,7 +37,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True):
     """Base of the stored records: packed by position, so fields may only be added at the end, with a default."""
 
 
-class Consent(_Packed):
+class Consent(_Packed, frozen=True):
     """A consent that was given. ``proven``: evidence has both its parts."""
 
     event_id: str
@@ -56,7 +54,7 @@ class Consent(_Packed):
     giver_age: int | None
 
 
-class Withdrawal(_Packed):
+class Withdrawal(_Packed, frozen=True):
     """A consent withdrawn from some parties, or from everyone if none is named."""
 
     event_id: str
@@ -64,18 +62,18 @@ class Withdrawal(_Packed):
     party_ids: tuple[str, ...]
 
 
-class Objection(_Packed):
+class Objection(_Packed, frozen=True):
     """An objection, from the topic of that name, an ``objected`` outcome or a used opt-out."""
 
     event_id: str
     at: int
     party_ids: tuple[str, ...]
-    call_centre_id: str | None
-    whole_call_centre: bool
-    subject: str | None
+    call_centre_id: str | None = None
+    whole_call_centre: bool = False
+    subject: str | None = None
 
 
-class Relationship(_Packed):
+class Relationship(_Packed, frozen=True):
     """The newest version of a relationship."""
 
     event_id: str
@@ -94,7 +92,7 @@ class Relationship(_Packed):
     rationale: bool
 
 
-class Invitation(_Packed):
+class Invitation(_Packed, frozen=True):
     """A person asked to be called."""
 
     event_id: str
@@ -106,14 +104,14 @@ class Invitation(_Packed):
     agreed_at: int | None
 
 
-class Published(_Packed):
+class Published(_Packed, frozen=True):
     """A number published by its user to be called with offers."""
 
     at: int
     subjects: tuple[str, ...]
 
 
-class Callee(_Packed):
+class Callee(_Packed, frozen=True):
     """The user of the number. ``person_refs`` has one entry, or none if unknown; several only where equal facts disagree."""
 
     event_id: str
@@ -129,7 +127,7 @@ class Callee(_Packed):
     registered_on: int | None
 
 
-class Outcome(_Packed):
+class Outcome(_Packed, frozen=True):
     """How a call of a responsible party ended."""
 
     event_id: str
@@ -267,7 +265,7 @@ def _apply_outcome(facts: NumberFacts, event: CallOutcomeEvent, _log_time_ms: in
     facts.outcomes.append(Outcome(event.event_id, event.at, responsible_id, event.result))
     if event.result == "objected":
         named = _named(event.advertiser_id, event.intermediary_id)
-        _object(facts, Objection(event.event_id, event.at, named, event.call_centre_id, False, None), OUTCOME_PREFIX)
+        _object(facts, Objection(event.event_id, event.at, named, event.call_centre_id), OUTCOME_PREFIX)
     return True
 
 
@@ -319,7 +317,7 @@ def _apply_relationship(facts: NumberFacts, event: RelationshipEvent, _log_time_
         return False
     if event.optout_used:
         # Kept apart from the version: a later version does not undo an objection.
-        _object(facts, Objection(event.event_id, event.at, (event.advertiser_id,), None, False, None), OPTOUT_PREFIX)
+        _object(facts, Objection(event.event_id, event.at, (event.advertiser_id,)), OPTOUT_PREFIX)
     same = [version for version in facts.relationships if version.relationship_id == event.relationship_id]
     newest = same[0].at if same else None
     if newest is not None and event.at < newest:
@@ -376,7 +374,7 @@ def _named(*party_ids: str | None) -> tuple[str, ...]:
 # Each reducer takes the values of one field over all equal facts and gives the one that allows least.
 
 
-def _same_or_none(values: list[Any]) -> Any:  # noqa: ANN401  # one of the values, whatever the field holds
+def _same_or_none(values: list[Any]) -> Any:  # one of the values, whatever the field holds
     return values[0] if all(value == values[0] for value in values) else None
 
 
@@ -406,9 +404,10 @@ def _least_form(values: list[str]) -> str:
 
 def _least_kind(values: list[str | None]) -> str | None:
     """Two kinds of sale are a sale still; otherwise facts that disagree about the kind show none."""
-    if all(value in SALE_KINDS for value in values):
-        return min(value for value in values if value is not None)
-    return _same_or_none(values)
+    sales = [value for value in values if value is not None and value in SALE_KINDS]
+    if len(sales) == len(values):
+        return min(sales)
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _least_published(values: list[Published | None]) -> Published | None:

@@ -21,9 +21,7 @@ DAY = 24 * HOUR
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
-)
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LAST_ORDINAL = date.max.toordinal()
 # Local conversion must stay within the years that datetime knows, also a day to either side.
@@ -105,9 +103,10 @@ def end_of_day(day: int) -> int:
 
 
 def add_months(day: int, months: int) -> int:
-    """The same day of the month, ``months`` calendar months on; where the month is too short, its last day (three years from 29 February end on 28 February).
+    """The same day of the month, ``months`` calendar months on; where the month is too short, its last day.
 
-    31 August 2023 plus 18 months is 28 February 2025. A result past the year 9999 is that year's last day.
+    Three years from 29 February end on 28 February; 31 August 2023 plus 18 months is 28 February 2025. A result past the year 9999 is
+    that year's last day.
     """
     start = date.fromordinal(day)
     years, month = divmod(start.month - 1 + months, 12)

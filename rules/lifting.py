@@ -33,8 +33,6 @@ def report_standing(call: Call, findings: Findings) -> bool:
 def _lifted_at(call: Call, party_id: str) -> int | None:
     """Instant of the newest good consent that names the party."""
     good = [
-        consent.at
-        for consent in call.facts.consents
-        if party_id in consent.party_ids and consents.judge(call, consent, party_id).good
+        consent.at for consent in call.facts.consents if party_id in consent.party_ids and consents.judge(call, consent, party_id).good
     ]
     return max(good, default=None)

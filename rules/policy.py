@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 from rules.call import Call
+from rules.facts import Outcome
 from rules.findings import Findings
 from rules.instants import DAY, HOUR, local_day
 
 _UNANSWERED = frozenset({"no_answer", "busy", "abandoned", "silent"})
+_REFUSED = frozenset({"not_interested"})
 _DROPPED = frozenset({"abandoned", "silent"})
 
 
 def report(call: Call, findings: Findings) -> None:
     """Report attempt caps, cooling-off after a refusal or a dropped call, and a dialler that drops too many calls."""
     parameters = call.law.parameters
-    today, unanswered, refused, dropped = list[str](), list[str](), list[str](), list[str]()
-    for outcome in call.facts.outcomes:
-        if outcome.responsible_id != call.responsible_id or outcome.at >= call.instant:
-            continue
-        age = call.instant - outcome.at
-        if local_day(outcome.at) == call.day:
-            today.append(outcome.event_id)
-        if outcome.result in _UNANSWERED and age <= parameters.unanswered_window_days * DAY:
-            unanswered.append(outcome.event_id)
-        if outcome.result == "not_interested" and age <= parameters.soft_refusal_cooldown_days * DAY:
-            refused.append(outcome.event_id)
-        if outcome.result in _DROPPED and age <= parameters.dropped_call_cooldown_hours * HOUR:
-            dropped.append(outcome.event_id)
-    if len(today) >= parameters.attempts_per_day_max:
-        findings.add("P_ATTEMPT_CAP", "D-01", today)
-    if len(unanswered) >= parameters.unanswered_max:
-        findings.add("P_ATTEMPT_CAP", "D-01", unanswered)
-    if refused:
-        findings.add("P_COOLDOWN", "D-02", refused)
-    if dropped:
-        findings.add("P_COOLDOWN", "D-01", dropped)
+    past = [one for one in call.facts.outcomes if one.responsible_id == call.responsible_id and one.at < call.instant]
+    if past:
+        today = [one for one in past if local_day(one.at) == call.day]
+        unanswered = _within(call, past, _UNANSWERED, parameters.unanswered_window_days * DAY)
+        refused = _within(call, past, _REFUSED, parameters.soft_refusal_cooldown_days * DAY)
+        dropped = _within(call, past, _DROPPED, parameters.dropped_call_cooldown_hours * HOUR)
+        _report(findings, "P_ATTEMPT_CAP", "D-01", today, parameters.attempts_per_day_max)
+        _report(findings, "P_ATTEMPT_CAP", "D-01", unanswered, parameters.unanswered_max)
+        _report(findings, "P_COOLDOWN", "D-02", refused, 1)
+        _report(findings, "P_COOLDOWN", "D-01", dropped, 1)
     if call.request.dialling_mode == "predictive":
-        campaign = call.reference.campaigns.get(call.request.campaign_id)
-        share = campaign.abandoned_share_24h if campaign is not None else None
+        share = call.reference.campaigns[call.request.campaign_id].abandoned_share_24h
         if share is None or share > parameters.abandoned_share_max:
             findings.add("P_ABANDON_RATE", "D-01")
+
+
+def _within(call: Call, outcomes: list[Outcome], results: frozenset[str], age: int) -> list[Outcome]:
+    """The outcomes of some kinds that are at most so old (microseconds), to the instant."""
+    return [one for one in outcomes if one.result in results and call.instant - one.at <= age]
+
+
+def _report(findings: Findings, code: str, rule_id: str, outcomes: list[Outcome], at_least: int) -> None:
+    if len(outcomes) >= at_least:
+        findings.add(code, rule_id, (one.event_id for one in outcomes))

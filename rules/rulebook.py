@@ -153,24 +153,21 @@ class Rulebook:
         """
         return _law_of_day(self, day, member)
 
-    def _compile(self, day: date, member: bool) -> LawOfDay:
-        regime = next((name for first, name in reversed(self.regimes) if first <= day), None)
-        if regime is None:
-            raise RulebookGap(f"no regime of rulebook {self.name} covers {day.isoformat()}")
-        values = {}
-        for name, entries in self.parameters.items():
-            value = next((entry for entry in reversed(entries) if entry.first_day <= day), None)
-            if value is None:
-                raise RulebookGap(f"parameter {name} of rulebook {self.name} has no value on {day.isoformat()}")
-            values[name] = value.value
-        in_force = {rule.id: rule for rule in self.rules if rule.in_force(day, member=member)}
-        return LawOfDay(day, regime, in_force, Parameters(**values))  # type: ignore[arg-type]  # the loader checked the types
-
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
 
 # A worker sees a handful of days; a replay of years sees a few thousand.
 @lru_cache(maxsize=4096)
-def _law_of_day(book: Rulebook, day: date, member: bool) -> LawOfDay:
-    return book._compile(day, member)
+def _law_of_day(book: Rulebook, day: date, member: bool) -> LawOfDay:  # noqa: FBT001  # a cache's key has no names
+    regime = next((name for first, name in reversed(book.regimes) if first <= day), None)
+    if regime is None:
+        raise RulebookGap(f"no regime of rulebook {book.name} covers {day.isoformat()}")
+    values = {}
+    for name, entries in book.parameters.items():
+        entry = next((entry for entry in reversed(entries) if entry.first_day <= day), None)
+        if entry is None:
+            raise RulebookGap(f"parameter {name} of rulebook {book.name} has no value on {day.isoformat()}")
+        values[name] = entry.value
+    in_force = {rule.id: rule for rule in book.rules if rule.in_force(day, member=member)}
+    return LawOfDay(day, regime, in_force, Parameters(**values))  # type: ignore[arg-type]  # the loader checked the types

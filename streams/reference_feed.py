@@ -69,7 +69,7 @@ class ReferenceFeed:
         self._changed = asyncio.Event()
 
     def changed(self) -> Coroutine[None, None, object]:
-        """Wait until more has been applied. The wait begins with this call, not when it is awaited, so that nothing in between is missed."""
+        """Wait until more has been applied; from this call on, not from when it is awaited, so that nothing in between is missed."""
         return self._changed.wait()
 
     async def _read(self, partitions: list[TopicPartition]) -> None:

@@ -51,11 +51,15 @@ class TopicSpec:
 
 def specs(settings: Settings) -> list[TopicSpec]:
     """Every topic that a guard reads or writes."""
-    wanted = [TopicSpec(settings.topic(REQUEST_TOPIC), settings.partitions, False, _WEEK_MS)]
-    wanted += [TopicSpec(settings.topic(name), settings.partitions, False, _FOREVER) for name in FACT_MODELS]
-    wanted += [TopicSpec(settings.topic(name), settings.partitions, False, _QUARTER_MS) for name in (APPROVED, BLOCKED, REJECTED)]
-    wanted += [TopicSpec(settings.topic(name), 1, True, _FOREVER) for name in REFERENCE_MODELS]
+    wanted = [_keyed_by_number(settings, REQUEST_TOPIC, _WEEK_MS)]
+    wanted += [_keyed_by_number(settings, name, _FOREVER) for name in FACT_MODELS]
+    wanted += [_keyed_by_number(settings, name, _QUARTER_MS) for name in (APPROVED, BLOCKED, REJECTED)]
+    wanted += [TopicSpec(settings.topic(name), partitions=1, compacted=True, retention_ms=_FOREVER) for name in REFERENCE_MODELS]
     return wanted
+
+
+def _keyed_by_number(settings: Settings, name: str, retention_ms: str) -> TopicSpec:
+    return TopicSpec(settings.topic(name), settings.partitions, compacted=False, retention_ms=retention_ms)
 
 
 async def connected_admin(settings: Settings) -> AIOKafkaAdminClient:
@@ -156,9 +160,7 @@ async def check_topics(settings: Settings) -> list[str]:
 
 async def _configs(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
-    return {
-        resource[3]: {entry[0]: entry[1] for entry in resource[4]} for response in responses for resource in response.resources
-    }
+    return {resource[3]: {entry[0]: entry[1] for entry in resource[4]} for response in responses for resource in response.resources}
 
 
 def _problems(spec: TopicSpec, topic: dict[str, Any], config: dict[str, str], settings: Settings) -> list[str]:

@@ -9,7 +9,17 @@ from typing import Any
 CASES = Path(__file__).with_name("cases.jsonl")
 
 _PARTY_FIELDS = frozenset(
-    {"party_id", "advertiser_id", "intermediary_id", "call_centre_id", "owner_id", "brand", "campaign_id", "event_id", "relationship_id"}
+    {
+        "party_id",
+        "advertiser_id",
+        "intermediary_id",
+        "call_centre_id",
+        "owner_id",
+        "brand",
+        "campaign_id",
+        "event_id",
+        "relationship_id",
+    }
 )
 _PARTY_LISTS = frozenset({"party_ids", "published_by", "engages"})
 
@@ -27,7 +37,7 @@ def apart(line: dict[str, Any], position: int) -> dict[str, Any]:
         # Keeps the country code (rule S-05) and makes the rest the line's own.
         return numbers.setdefault(text, f"{text[:3]}{len(numbers) + 1}{position:07d}")
 
-    def renamed(name: str, value: Any) -> Any:  # noqa: ANN401
+    def renamed(name: str, value: Any) -> Any:
         if name in _PARTY_FIELDS and isinstance(value, str):
             return f"{value}~{position}"
         if name in _PARTY_LISTS and isinstance(value, list):
@@ -41,8 +51,7 @@ def apart(line: dict[str, Any], position: int) -> dict[str, Any]:
         return value
 
     facts = [
-        {key: (f"{item}~{position}" if key == "key" else renamed(key, item)) for key, item in fact.items()}
-        for fact in line["facts"]
+        {key: (f"{item}~{position}" if key == "key" else renamed(key, item)) for key, item in fact.items()} for fact in line["facts"]
     ]
     request = renamed("", line["request"]) | {"request_id": f"{line['request']['request_id']}~{position}"}
     return {**line, "facts": facts, "request": request}

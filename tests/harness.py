@@ -1,4 +1,4 @@
-"""A guard under test: a real worker on a real Kafka and Redis, with a clock that tests set, and a client that speaks the wire contract."""
+"""A guard under test: a real worker on a real Kafka and Redis, with a clock that tests set, and a client of the wire contract."""
 
 from __future__ import annotations
 

@@ -41,12 +41,16 @@ async def test_every_worked_case_comes_out_the_same_through_kafka_and_redis(kafk
             else:
                 await guard.client.put_all([(fact["topic"], fact["value"])])
         different = {}
-        for dial_at, group in itertools.groupby(sorted(lines, key=lambda line: line["request"]["dial_at"]), lambda line: line["request"]["dial_at"]):
+        for dial_at, group in itertools.groupby(
+            sorted(lines, key=lambda line: line["request"]["dial_at"]), lambda line: line["request"]["dial_at"]
+        ):
             asked = list(group)
             guard.clock.set(dial_at)
             await guard.client.put_all([("call-requests", line["request"]) for line in asked])
             for line in asked:
                 decision = await guard.client.decision(line["request"]["request_id"])
-                if shown(decision, line["expect"] | {"missing": decision["missing"]}) != line["expect"] | {"missing": decision["missing"]}:
+                if shown(decision, line["expect"] | {"missing": decision["missing"]}) != line["expect"] | {
+                    "missing": decision["missing"]
+                }:
                     different[line["case"]] = decision["reasons"], line["expect"]
         assert different == {}

@@ -99,7 +99,7 @@ def test_the_values_are_those_of_the_law_reference(nl):
         soft_refusal_cooldown_days=60,
         dropped_call_cooldown_hours=72,
         abandoned_share_max=0.03,
-        code_on_foreign_numbers=True,
+        code_on_foreign_numbers=False,
         approval_ttl_s=60,
         max_request_age_s=120,
         max_dial_ahead_s=900,
