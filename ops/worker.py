@@ -32,6 +32,7 @@ from streams.topics import check_topics
 log = structlog.get_logger(__name__)
 
 _CHECK_S = 0.1
+_STOP_WITHIN_S = 15.0
 _COUNTS_EVERY_S = 60.0
 
 
@@ -105,8 +106,13 @@ class Worker:
             await self._stopping.wait()
 
     async def _stop_app(self) -> None:
+        """Let Faust leave its group; a worker that cannot must not linger, for its heartbeats would keep its partitions from others."""
         await self.guard.ownership.stop()
-        await self.app.stop()
+        try:
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await self.app.stop()
+        except TimeoutError:
+            log.error("Faust did not stop in time; leaving without it", within_s=_STOP_WITHIN_S)  # noqa: TRY400  # no trace to show
 
     async def _deliver(self, topic: str, records: list[Any], next_offset: int) -> None:
         await self._deliver_to[topic](records, next_offset)

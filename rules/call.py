@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rules.e164 import is_dutch
 from rules.events import CallRequest, Party
-from rules.facts import BUSINESS_PERSONS, LEGAL_PERSONS, Callee, NumberFacts
+from rules.facts import NumberFacts
+from rules.records import BUSINESS_PERSONS, LEGAL_PERSONS, Callee
 from rules.reference import Reference
 from rules.rulebook import LawOfDay
 

@@ -7,10 +7,10 @@ day of the call, not of the consent; the responsible party's membership decides 
 from __future__ import annotations
 
 from rules.call import Call
-from rules.facts import CONNECTED_RESULTS, Consent
 from rules.findings import Candidate, Finding
 from rules.instants import add_months, end_of_day, local_day
 from rules.objections import withdrawn_since
+from rules.records import CONNECTED_RESULTS, Consent
 from rules.subjects import covered
 
 # What the way of asking does to a consent: rules that refuse it, with the code. The first rule in force gives the code.

@@ -1,15 +1,15 @@
 """What is known about one number, and how facts merge into it.
 
-:class:`NumberFacts` is the state of a number: small records, packed as msgpack arrays in Redis. Facts merge so that neither order nor
-repetition matters: every consent, objection, invitation and outcome is kept by its event_id; of callees and of each relationship only
-the newest ``at`` is kept, and equal ones are all kept and read together, field by field as what allows less. The one exception is the
-contract's: of one event_id (within its topic) the first that arrives counts.
+:class:`NumberFacts` is the state of a number, as it is kept in Redis. Facts merge so that neither order nor repetition matters: every
+consent, objection, invitation and outcome is kept by its event_id; of callees and of each relationship only the newest ``at`` is kept,
+and equal ones are all kept and read together (``rules.stricter``). The one exception is the contract's: of one event_id (within its
+topic) the first that arrives counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -23,117 +23,20 @@ from rules.events import (
     QuarantineRelease,
     RelationshipEvent,
 )
-from rules.subjects import covered
-
-SALE_KINDS = frozenset({"purchase", "contract", "subscription", "lottery_participation"})
-LINK_KINDS = frozenset({"donation", "volunteering", "event_attendance"})
-LEGAL_PERSONS = frozenset({"private_company", "public_company", "foundation", "association", "cooperative"})
-BUSINESS_PERSONS = frozenset({"sole_trader", "general_partnership", "professional_partnership", "limited_partnership"})
-CONNECTED_RESULTS = frozenset({"connected", "not_interested", "objected"})
-OPTOUTS_AT_COLLECTION = frozenset({"preticked_call_me", "unticked_do_not_call", "spoken", "written"})
-
-
-class _Packed(msgspec.Struct, array_like=True, frozen=True):
-    """Base of the stored records: packed by position, so fields may only be added at the end, with a default."""
-
-
-class Consent(_Packed, frozen=True):
-    """A consent that was given. ``proven``: evidence has both its parts."""
-
-    event_id: str
-    at: int
-    party_ids: tuple[str, ...]
-    subjects: tuple[str, ...]
-    telephone: bool
-    capture: str
-    proven: bool
-    person_ref: str | None
-    verified: bool
-    first_contact_months: int | None
-    valid_until: int | None
-    giver_age: int | None
-
-
-class Withdrawal(_Packed, frozen=True):
-    """A consent withdrawn from some parties, or from everyone if none is named."""
-
-    event_id: str
-    at: int
-    party_ids: tuple[str, ...]
-
-
-class Objection(_Packed, frozen=True):
-    """An objection, from the topic of that name, an ``objected`` outcome or a used opt-out."""
-
-    event_id: str
-    at: int
-    party_ids: tuple[str, ...]
-    call_centre_id: str | None = None
-    whole_call_centre: bool = False
-    subject: str | None = None
-
-
-class Relationship(_Packed, frozen=True):
-    """The newest version of a relationship."""
-
-    event_id: str
-    at: int
-    relationship_id: str
-    advertiser_id: str | None
-    kind: str | None
-    paid: bool
-    number_given_in_sale: bool
-    started_on: int | None
-    ended_on: int | None
-    collected_on: int | None
-    informed: bool
-    optout_at_collection: bool
-    subjects: tuple[str, ...]
-    rationale: bool
-
-
-class Invitation(_Packed, frozen=True):
-    """A person asked to be called."""
-
-    event_id: str
-    at: int
-    party_id: str | None
-    subject: str | None
-    origin: str | None
-    capture: str | None
-    agreed_at: int | None
-
-
-class Published(_Packed, frozen=True):
-    """A number published by its user to be called with offers."""
-
-    at: int
-    subjects: tuple[str, ...]
-
-
-class Callee(_Packed, frozen=True):
-    """The user of the number. ``person_refs`` has one entry, or none if unknown; several only where equal facts disagree."""
-
-    event_id: str
-    at: int
-    legal_form: str
-    person_refs: tuple[str, ...]
-    age: int | None
-    age_suspected_minor: bool
-    published: Published | None
-    country: str | None
-    local_rules_met: bool
-    deceased: bool
-    registered_on: int | None
-
-
-class Outcome(_Packed, frozen=True):
-    """How a call of a responsible party ended."""
-
-    event_id: str
-    at: int
-    responsible_id: str
-    result: str
+from rules.records import (
+    OPTOUT_PREFIX,
+    OPTOUTS_AT_COLLECTION,
+    OUTCOME_PREFIX,
+    Callee,
+    Consent,
+    Invitation,
+    Objection,
+    Outcome,
+    Published,
+    Relationship,
+    Withdrawal,
+)
+from rules.stricter import stricter_callee, stricter_relationship
 
 
 class NumberFacts(msgspec.Struct, array_like=True):
@@ -248,16 +151,6 @@ def _object(facts: NumberFacts, objection: Objection, prefix: str) -> bool:
     return True
 
 
-#: Stands before the event_id of an objection that came from another topic than ``objections``.
-OUTCOME_PREFIX = "o\x00"
-OPTOUT_PREFIX = "r\x00"
-
-
-def source_event_id(event_id: str) -> str:
-    """The event_id of the fact that an objection came from."""
-    return event_id[2:] if event_id.startswith((OUTCOME_PREFIX, OPTOUT_PREFIX)) else event_id
-
-
 def _apply_outcome(facts: NumberFacts, event: CallOutcomeEvent, _log_time_ms: int) -> bool:
     if _known(facts.outcomes, event.event_id):
         return False
@@ -368,102 +261,3 @@ _APPLY: dict[type, Callable[[NumberFacts, Any, int], bool]] = {
 def _named(*party_ids: str | None) -> tuple[str, ...]:
     # An empty id names nobody; an objection that names nobody reaches everyone.
     return tuple(party_id for party_id in party_ids if party_id)
-
-
-# --- equal facts: field by field what allows less ------------------------------------------------------------------------------------
-# Each reducer takes the values of one field over all equal facts and gives the one that allows least.
-
-
-def _same_or_none(values: list[Any]) -> Any:  # one of the values, whatever the field holds
-    return values[0] if all(value == values[0] for value in values) else None
-
-
-def _latest_or_none(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return max(known) if len(known) == len(values) else None
-
-
-def _latest_known(values: list[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _earliest_known(values: list[int | None]) -> int | None:
-    return min((value for value in values if value is not None), default=None)
-
-
-def _in_all(values: list[tuple[str, ...]]) -> tuple[str, ...]:
-    offered = {subject for subjects in values for subject in subjects}
-    return tuple(sorted(subject for subject in offered if all(covered(subject, subjects) for subjects in values)))
-
-
-def _least_form(values: list[str]) -> str:
-    """A consumer is protected most, then a form that nobody knows, then a business person, then a legal person."""
-    rank = {"natural_person": 0, "unknown": 1} | dict.fromkeys(BUSINESS_PERSONS, 2)
-    return min(values, key=lambda form: (rank.get(form, 3), form))
-
-
-def _least_kind(values: list[str | None]) -> str | None:
-    """Two kinds of sale are a sale still; otherwise facts that disagree about the kind show none."""
-    sales = [value for value in values if value is not None and value in SALE_KINDS]
-    if len(sales) == len(values):
-        return min(sales)
-    return values[0] if len(set(values)) == 1 else None
-
-
-def _least_published(values: list[Published | None]) -> Published | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    return Published(max(value.at for value in known), _in_all([value.subjects for value in known]))
-
-
-def _all_refs(values: list[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(sorted({ref for refs in values for ref in refs}))
-
-
-_STRICTER_RELATIONSHIP: dict[str, Callable[[list[Any]], object]] = {
-    "advertiser_id": _same_or_none,
-    "kind": _least_kind,
-    "paid": all,
-    "number_given_in_sale": all,
-    "started_on": _latest_known,
-    "ended_on": _earliest_known,
-    "collected_on": _latest_or_none,
-    "informed": all,
-    "optout_at_collection": all,
-    "subjects": _in_all,
-    "rationale": all,
-}
-
-_STRICTER_CALLEE: dict[str, Callable[[list[Any]], object]] = {
-    "legal_form": _least_form,
-    "person_refs": _all_refs,
-    "age": _earliest_known,
-    "age_suspected_minor": any,
-    "published": _least_published,
-    "country": _same_or_none,
-    "local_rules_met": all,
-    "deceased": any,
-    "registered_on": _earliest_known,
-}
-
-
-def stricter_relationship(versions: list[Relationship]) -> Relationship:
-    """One relationship out of versions with the same id and ``at``; ``event_id`` is that of the first in order of ids."""
-    return _stricter(versions, _STRICTER_RELATIONSHIP)
-
-
-def stricter_callee(callees: list[Callee]) -> Callee | None:
-    """One callee out of facts with the same ``at``; None if there is none."""
-    return _stricter(callees, _STRICTER_CALLEE) if callees else None
-
-
-_R = TypeVar("_R", Relationship, Callee)
-
-
-def _stricter(records: list[_R], reducers: dict[str, Callable[[list[Any]], object]]) -> _R:
-    if len(records) == 1:
-        return records[0]
-    ordered = sorted(records, key=lambda record: record.event_id)
-    merged = {name: reduce([getattr(record, name) for record in ordered]) for name, reduce in reducers.items()}
-    return msgspec.structs.replace(ordered[0], **merged)

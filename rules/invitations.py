@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rules.call import Call
-from rules.facts import CONNECTED_RESULTS, Invitation
 from rules.findings import Candidate, Finding
 from rules.instants import DAY, MINUTE
 from rules.objections import stopped_since
+from rules.records import CONNECTED_RESULTS, Invitation
 from rules.subjects import covers
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rules.call import Call
-from rules.facts import Objection, source_event_id
+from rules.records import Objection, source_event_id
 from rules.subjects import covers
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rules.call import Call
-from rules.facts import Outcome
 from rules.findings import Findings
 from rules.instants import DAY, HOUR, local_day
+from rules.records import Outcome
 
 _UNANSWERED = frozenset({"no_answer", "busy", "abandoned", "silent"})
 _REFUSED = frozenset({"not_interested"})

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rules.call import Call
-from rules.facts import LINK_KINDS, SALE_KINDS, Relationship
 from rules.findings import Candidate, Finding
 from rules.instants import add_months, end_of_day
+from rules.records import LINK_KINDS, SALE_KINDS, Relationship
 from rules.subjects import covered
 
 
