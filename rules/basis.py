@@ -12,39 +12,58 @@ from rules.findings import Candidate, Findings
 from rules.subjects import covered
 
 
+#: In which order of several good candidates the basis is named.
+_PRECEDENCE = (
+    "OK_OPTOUT_PRE2021",
+    "OK_OWN_CUSTOMER_PRE2021",
+    "OK_CONSENT",
+    "OK_CHARITY_RELATION",
+    "OK_PERIODICAL_PUBLISHER",
+    "OK_LOTTERY_LICENSEE",
+    "OK_RELATIONSHIP",
+)
+
+
 def seek(call: Call, findings: Findings) -> Candidate | None:
     """Find the basis of the call, or report why there is none.
 
     Returns:
-        The good candidate; None where the reasons have been added to ``findings``.
+        The candidate that the call leans on; None where what every candidate lacks has been added to ``findings``.
     """
     if call.automated:
-        return _consent_of_the_end_user(call, findings)
+        # A machine that speaks needs the consent of whoever is called, a legal person too (S-03); one code stands for the whole step.
+        judged = consents.candidates(call)
+        found = _strongest(judged, findings)
+        if found is None:
+            findings.add("E_AUTOMATED_NO_CONSENT", "S-03", (event_id for one in judged for event_id in one.event_ids))
+        return found
     found = _status_basis(call)
     if found is not None:
         return found
     judged = _candidates(call)
+    found = _strongest(judged, findings)
+    if found is None:
+        findings.add_failures(judged)
+        if call.by_intermediary:
+            findings.add("E_INTERMEDIARY_BASIS", "P-02")
+        elif not judged:
+            findings.add("E_NO_BASIS", "B-01")
+    return found
+
+
+def _strongest(judged: list[Candidate], findings: Findings) -> Candidate | None:
+    """The good candidate that comes first in the procedure, of several of its kind the one that holds longest.
+
+    A consent that lacks nothing but was withdrawn still counts as a candidate: the withdrawal is reported and blocks, and what others
+    lack is not looked for.
+    """
     good = [candidate for candidate in judged if candidate.good]
     if good:
-        # Of several good ones of the same kind the one that holds longest, so that an approval does not end before it must.
-        first = good[0].basis
+        first = min((one.basis for one in good), key=_PRECEDENCE.index)
         return max((one for one in good if one.basis == first), key=lambda one: (one.ends_at is None, one.ends_at or 0))
-    findings.add_failures(judged)
-    if call.by_intermediary:
-        findings.add("E_INTERMEDIARY_BASIS", "P-02")
-    elif not judged:
-        findings.add("E_NO_BASIS", "B-01")
-    return None
-
-
-def _consent_of_the_end_user(call: Call, findings: Findings) -> Candidate | None:
-    """A machine that speaks needs the consent of whoever is called, a legal person too (S-03); one code stands for the whole step."""
-    judged = consents.candidates(call)
-    good = [candidate for candidate in judged if candidate.good]
-    if good:
-        return max(good, key=lambda one: (one.ends_at is None, one.ends_at or 0))
-    findings.add("E_AUTOMATED_NO_CONSENT", "S-03", (event_id for one in judged for event_id in one.event_ids))
-    return None
+    withdrawn = [one for one in judged if all(code == "E_CONSENT_WITHDRAWN" for code, _ in one.failures)]
+    findings.add_failures(withdrawn)
+    return withdrawn[0] if withdrawn else None
 
 
 def _status_basis(call: Call) -> Candidate | None:

@@ -58,7 +58,7 @@ def decide(
         return blocked(request, book, findings=findings, warnings=[], missing=missing, regime=law.regime, now=now, as_of=applied)
     responsible = reference.parties[request.responsible_id]
     call = Call(request, facts, reference, law, instant, day, since_midnight, responsible, facts.callee())
-    warnings = list[str]()
+    warnings = ["W_LEGALFORM_ASSUMED_NP"] if call.legal_form == "unknown" else []
     caller_number.report_false(call, findings)
     found, window_closes = _judge(call, findings, warnings)
     if findings.codes or found is None:
@@ -128,7 +128,7 @@ def _judge(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candida
         return Candidate((), "OK_NOT_TELEMARKETING", ("S-06" if "S-06" in call.law else "S-01",)), None
     if request.purpose == "service" and request.service_necessary and request.promotion in ("none", "incidental"):
         return _judge_service(call, findings, warnings)
-    return _judge_telemarketing(call, findings, warnings)
+    return _judge_telemarketing(call, findings)
 
 
 def _judge_service(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
@@ -139,14 +139,12 @@ def _judge_service(call: Call, findings: Findings, warnings: list[str]) -> tuple
         caller_number.report_withheld(call, findings)
         return None, _judge_conduct(call, findings, waived_until=None)
     if tinted:
-        warnings.append("W_SERVICE_TINT")
+        warnings.insert(0, "W_SERVICE_TINT")
     rules = ("S-07", "S-09") if tinted else ("S-07",)
     return Candidate((), "OK_SERVICE", rules), calling_hours.report_service(call, findings)
 
 
-def _judge_telemarketing(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
-    if call.legal_form == "unknown":
-        warnings.append("W_LEGALFORM_ASSUMED_NP")
+def _judge_telemarketing(call: Call, findings: Findings) -> tuple[Candidate | None, int | None]:
     caller_number.report_withheld(call, findings)
     invited = invitations.candidates(call)
     accepted = next(((invitation, candidate) for invitation, candidate in invited if candidate.good), None)

@@ -61,7 +61,8 @@ Number = Annotated[str, BeforeValidator(_number)]
 Instant = Annotated[int, BeforeValidator(_instant)]
 Day = Annotated[int, BeforeValidator(_day)]
 Country = Annotated[Text, AfterValidator(_country)]
-Count = Annotated[int, Field(ge=0)]
+# Bounded, because the state packs integers into 64 bits and counts months with calendar dates.
+Count = Annotated[int, Field(ge=0, le=100_000)]
 
 LegalForm = Literal[
     "natural_person",

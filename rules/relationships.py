@@ -103,7 +103,8 @@ def _sale(call: Call, version: Relationship, basis: str, rules: tuple[str, ...])
 def _own_customer(call: Call, version: Relationship) -> Candidate:
     """Before 2021-07-01: the number came from a sale or donation and the offer is the party's own and similar (L-04)."""
     failures = list[Finding]()
-    if not _transaction(version) and version.kind != "donation":
+    donated = version.kind == "donation" and version.number_given_in_sale
+    if not _transaction(version) and not donated:
         failures.append(("E_REL_NO_TRANSACTION", "L-04"))
     failures += _similarity_failures(call, version)
     term_failures, ends_at = _term(call, version)
