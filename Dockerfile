@@ -15,7 +15,7 @@ FROM ${BASE}
 RUN echo 'ringfence:x:10001:10001::/var/lib/ringfence:/bin/false' >> /etc/passwd \
  && mkdir /var/lib/ringfence && chown 10001:10001 /var/lib/ringfence
 COPY --from=build /opt/ringfence /opt/ringfence
-ENV PATH=/opt/ringfence/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/ringfence/bin:$PATH PYTHONUNBUFFERED=1 RINGFENCE_READY_FILE=/tmp/ringfence-ready
 USER ringfence
 WORKDIR /var/lib/ringfence
 ENTRYPOINT ["ringfence"]

@@ -14,20 +14,20 @@ import structlog
 
 from agents.context import Guard
 from agents.rejects import rejected_event, suspended_numbers
-from rules.e164 import is_e164, masked
+from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
 from rules.events import FACT_MODELS, NumberEvent, read_event
 from rules.facts import NumberFacts
 from streams.partition import Partition
 from streams.partitioner import partition_of
-from streams.publisher import Output
+from streams.publisher import Output, moved_home
 from streams.state import Meta
 from streams.topics import REJECTED
 from streams.transport import Fetched
 
 log = structlog.get_logger(__name__)
 
-#: On a broken record that was passed on because it may suspend a number of another partition: it has been reported already.
+#: On the null by which the finder of a broken record tells another partition to suspend a number: it has been reported already.
 FORWARDED = "ringfence-forwarded"
 _RETRY_S = 0.2
 
@@ -80,10 +80,7 @@ class FactAgent:
         if seen != mine:
             await self._guard.ownership.reconcile(partition, seen)
             return False
-        changed = {}
-        for number, facts in zip(numbers, states, strict=True):
-            if sorted_out.apply_to(number, facts):
-                changed[number] = facts
+        changed = {number: facts for number, facts in zip(numbers, states, strict=True) if sorted_out.apply_to(number, facts)}
         after = Meta(mine.epoch, mine.incarnation, mine.applied | {self._topic: fetched.next_offset})
         if not await self._guard.store.write_facts(partition.number, mine, after, changed):
             await self._guard.ownership.reconcile(partition, await self._guard.store.meta(partition.number))
@@ -129,19 +126,15 @@ class _SortedOut:
             await self._guard.publisher.publish(self._outputs)
             self._outputs = []
 
-    def _sort(self, record: Any) -> None:  # noqa: ANN401  # aiokafka's record
-        guard, partitions = self._guard, self._guard.settings.partitions
-        key = record.key
-        misplaced = key is not None and partition_of(key, partitions) != record.partition
-        if misplaced and is_e164(key.decode("utf-8", "replace")) and not _was_forwarded(record):
+    def _sort(self, record: Any) -> None:  # aiokafka's record
+        guard = self._guard
+        sent_home = moved_home(record, self._topic, guard.settings)
+        if sent_home is not None:
             guard.counts[f"misplaced {self._topic}"] += 1
-            home = partition_of(key, partitions)
-            self._outputs.append(Output(guard.settings.topic(self._topic), home, key, record.value, record.headers))
+            self._outputs.append(sent_home)
             return
         try:
-            if record.value is None:
-                raise InputError("null_value", "", "a null means nothing on a topic keyed by number")
-            event, unknown_fields = read_event(self._topic, key, record.value)
+            event, unknown_fields = read_event(self._topic, record.key, record.value)
         except InputError as error:
             self._reject(record, error)
             return
@@ -149,27 +142,24 @@ class _SortedOut:
         fact = cast("NumberEvent", event)
         self._events.setdefault(fact.number, []).append((fact, record.timestamp))
 
-    def _reject(self, record: Any, error: InputError) -> None:  # noqa: ANN401  # aiokafka's record
+    def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
         guard, settings = self._guard, self._guard.settings
         if not _was_forwarded(record):
             guard.counts[f"rejected {self._topic} {error.code}"] += 1
             key, value = rejected_event(record, self._topic, error, guard.clock.now())
             self._outputs.append(Output(settings.topic(REJECTED), record.partition, key, value))
-        elsewhere = set()
         for number in suspended_numbers(self._topic, record.key, record.value):
             home = partition_of(number.encode(), settings.partitions)
             if home == record.partition:
                 log.warning("number suspended", number=masked(number), topic=self._topic, code=error.code)
                 self._suspensions[number] = max(record.timestamp, self._suspensions.get(number, 0))
-            elif not _was_forwarded(record):
-                elsewhere.add(home)
-        for home in elsewhere:
-            # The owner of that partition has to suspend it: its own state is the only one that counts.
-            headers = [*record.headers, (FORWARDED, b"1")]
-            self._outputs.append(Output(settings.topic(self._topic), home, record.key, record.value, headers))
+            else:
+                # The owner of that partition has to suspend it, because its state is the only one that counts: to it, a null is as
+                # broken as the record was, and never too large to be passed on.
+                self._outputs.append(Output(settings.topic(self._topic), home, number.encode(), None, [(FORWARDED, b"1")]))
 
 
-def _was_forwarded(record: Any) -> bool:  # noqa: ANN401  # aiokafka's record
+def _was_forwarded(record: Any) -> bool:  # aiokafka's record
     return any(name == FORWARDED for name, _ in record.headers)
 
 

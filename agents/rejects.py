@@ -22,12 +22,12 @@ _HARMLESS_RESULTS = frozenset({"connected", "no_answer", "busy", "not_interested
 _MAX_KEY_BYTES = 1024  # a key is a number or an id; a longer one would make the rejected record too large to publish
 
 # Found in the bytes rather than in a parsed object, because the record may be no JSON, or hold the field twice.
-_NUMBER_FIELD = re.compile(rb'"number"\s*:\s*"(\+[1-9][0-9]{6,14})"')
+_NUMBER_FIELD = re.compile(rb'"number"\s*:\s*("(?:[^"\\]|\\.){7,96}")')
 
 _encode = msgspec.json.Encoder().encode
 
 
-def rejected_event(record: Any, topic: str, error: InputError, now: int) -> tuple[bytes | None, bytes]:  # noqa: ANN401  # aiokafka's record
+def rejected_event(record: Any, topic: str, error: InputError, now: int) -> tuple[bytes | None, bytes]:  # aiokafka's record
     """Key and value of the rejected-events record for a Kafka record that cannot be used.
 
     Args:
@@ -56,28 +56,22 @@ def suspended_numbers(topic: str, key: bytes | None, raw: bytes | None) -> set[s
     """The numbers that a rejected record suspends; none for a topic whose records cannot be objections."""
     if topic not in _ALWAYS_SUSPENDING and not (topic == "call-outcomes" and _may_be_objected(raw)):
         return set()
-    numbers = {match.group(1).decode() for match in _NUMBER_FIELD.finditer(raw or b"")}
-    text = (key or b"").decode("utf-8", "replace")
-    if is_e164(text):
-        numbers.add(text)
-    return numbers | _parsed_number(raw)
+    texts = [_parsed(literal) for literal in _NUMBER_FIELD.findall(raw or b"")]
+    value = _parsed(raw)
+    texts += [value.get("number") if isinstance(value, dict) else None, (key or b"").decode("utf-8", "replace")]
+    return {text for text in texts if isinstance(text, str) and is_e164(text)}
 
 
-def _parsed_number(raw: bytes | None) -> set[str]:
-    """The number field of a record that is JSON, however it is escaped."""
+def _parsed(raw: bytes | None) -> Any:
+    """A JSON value, None if it is none."""
     try:
-        value = parse_json(raw or b"")
+        return parse_json(raw or b"")
     except InputError:
-        return set()
-    number = value.get("number") if isinstance(value, dict) else None
-    return {number} if isinstance(number, str) and is_e164(number) else set()
+        return None
 
 
 def _may_be_objected(raw: bytes | None) -> bool:
     """Whether an outcome that was rejected may have been an objection: unless its result can be read and is another one."""
-    try:
-        value = parse_json(raw or b"")
-    except InputError:
-        return True
+    value = _parsed(raw)
     result = value.get("result") if isinstance(value, dict) else None
     return not (isinstance(result, str) and result in _HARMLESS_RESULTS)

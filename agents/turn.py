@@ -22,14 +22,13 @@ from agents.context import Guard
 from agents.rejects import rejected_event
 from rules.decide import decide, refuse
 from rules.decision import Decision
-from rules.e164 import is_e164, masked
+from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
-from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, read_event
+from rules.events import FACT_MODELS, MAX_RECORD_BYTES, REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, read_event
 from rules.instants import SECOND, parse_instant
 from streams.barrier import Ends
 from streams.partition import Partition
-from streams.partitioner import partition_of
-from streams.publisher import Output
+from streams.publisher import Output, moved_home
 from streams.state import Admission, Entry, Journalled, Meta, Snapshot
 from streams.topics import APPROVED, BLOCKED, REJECTED
 from streams.transport import Fetched
@@ -91,26 +90,21 @@ class Turn:
                 else:
                     self._read_request(work, record)
 
-    def _read_request(self, work: Work, record: Any) -> None:  # noqa: ANN401  # aiokafka's record
-        settings = self._guard.settings
-        key = record.key
-        if key is not None and is_e164(key.decode("utf-8", "replace")):
-            home = partition_of(key, settings.partitions)
-            if home != record.partition:
-                self._guard.counts[f"misplaced {REQUEST_TOPIC}"] += 1
-                work.outputs.append(Output(settings.topic(REQUEST_TOPIC), home, key, record.value, record.headers))
-                return
+    def _read_request(self, work: Work, record: Any) -> None:  # aiokafka's record
+        sent_home = moved_home(record, REQUEST_TOPIC, self._guard.settings)
+        if sent_home is not None:
+            self._guard.counts[f"misplaced {REQUEST_TOPIC}"] += 1
+            work.outputs.append(sent_home)
+            return
         try:
-            if record.value is None:
-                raise InputError("null_value", "", "a null means nothing on a topic keyed by number")
-            request, unknown_fields = read_event(REQUEST_TOPIC, key, record.value)
+            request, unknown_fields = read_event(REQUEST_TOPIC, record.key, record.value)
         except InputError as error:
             self._reject(work, record, error)
             return
         self._guard.counts["unknown fields"] += unknown_fields
         work.requests.append((record.offset, cast("CallRequest", request)))
 
-    def _reject(self, work: Work, record: Any, error: InputError) -> None:  # noqa: ANN401  # aiokafka's record
+    def _reject(self, work: Work, record: Any, error: InputError) -> None:  # aiokafka's record
         self._guard.counts[f"rejected {REQUEST_TOPIC} {error.code}"] += 1
         key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
         work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
@@ -204,8 +198,10 @@ class _Decided:
         self._snapshot = snapshot
         self._now = guard.clock.now()
         meta = cast("Meta", snapshot.meta)
-        self._as_of = meta.applied | {topic: guard.feed.applied(topic) for topic in REFERENCE_MODELS}
+        self._as_of = {topic: meta.applied.get(topic, 0) for topic in FACT_MODELS}
+        self._as_of |= {topic: guard.feed.applied(topic) for topic in REFERENCE_MODELS}
         self._remembered: dict[str, list[Entry]] = {}
+        self._unreadable: set[str] = set()
         self.counts: dict[str, int] = {}
         self.outputs: list[Output] = []
         journal = [self._answer(offset, request) for offset, request in work.requests]
@@ -214,8 +210,13 @@ class _Decided:
             meta,
             [item for item in journal if item is not None],
             {number: entries for number, entries in self._remembered.items() if entries},
-            guard.settings.request_memory_s,
+            self._keep_s(),
         )
+
+    def _keep_s(self) -> int:
+        """How long Redis keeps the entries: the request memory, and as long as an approval among them may be dialled on."""
+        last = max((entry.valid_until for entries in self._remembered.values() for entry in entries), default=0)
+        return max(self._guard.settings.request_memory_s, (last - self._now) // SECOND + 1)
 
     def _answer(self, offset: int, request: CallRequest) -> Journalled | None:
         """The record that answers a request: that of its first decision, or a new one; None for a repeat with other content."""
@@ -224,12 +225,16 @@ class _Decided:
         earlier = next((entry for entry in entries if entry.request_id == request.request_id), None)
         if earlier is not None:
             if earlier.fingerprint != fingerprint:
-                self._conflict(offset, request)
+                self._conflict(offset)
                 return None
             self._count("repeated")
             return offset, earlier.approved, request.number, earlier.record
         decision = self._decide(request)
         record = _encode_decision(decision)
+        if len(record) > MAX_RECORD_BYTES:
+            log.error("a decision is too large to be published", number=masked(request.number), request_id=request.request_id)
+            decision = self._refuse(request, "S_STATE_UNAVAILABLE")
+            record = _encode_decision(decision)
         valid_until = parse_instant(decision.valid_until) if decision.valid_until is not None else 0
         entries.append(Entry(request.request_id, fingerprint, decision.approved, self._now, valid_until, record))
         self._count(decision.decision)
@@ -244,6 +249,7 @@ class _Decided:
                 known = self._snapshot.entries(number)
             except StateError:
                 log.exception("an entry cannot be read", number=masked(number))
+                self._unreadable.add(number)
                 known = []
             entries = [entry for entry in known if entry.decided_at > keep_from or entry.valid_until > self._now]
             self._remembered[number] = entries
@@ -252,15 +258,20 @@ class _Decided:
     def _decide(self, request: CallRequest) -> Decision:
         guard = self._guard
         if self.work.stale:
-            return refuse(request, guard.book, "S_STATE_STALE", self._now, self._as_of)
+            return self._refuse(request, "S_STATE_STALE")
+        if request.number in self._unreadable:  # it may have been decided before; a second decision must not approve
+            return self._refuse(request, "S_STATE_UNAVAILABLE")
         try:
             return decide(request, self._snapshot.facts(request.number), guard.reference, guard.book, self._now, self._as_of)
         except Exception:
             # Whatever a rule or the state breaks on, the answer is no: an exception is never an approval.
             log.exception("a request could not be decided", number=masked(request.number), request_id=request.request_id)
-            return refuse(request, guard.book, "S_STATE_UNAVAILABLE", self._now, self._as_of)
+            return self._refuse(request, "S_STATE_UNAVAILABLE")
 
-    def _conflict(self, offset: int, request: CallRequest) -> None:
+    def _refuse(self, request: CallRequest, code: str) -> Decision:
+        return refuse(request, self._guard.book, code, self._now, self._as_of)
+
+    def _conflict(self, offset: int) -> None:
         error = InputError("conflict", "request_id", "this request_id was asked for this number with other content")
         self._count(f"rejected {REQUEST_TOPIC} {error.code}")
         record = next(one for fetched in self.work.batches for one in fetched.records if one.offset == offset)

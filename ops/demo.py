@@ -19,9 +19,12 @@ from aiokafka import AIOKafkaProducer
 
 from config.clock import Clock
 from config.settings import Settings
+from ops.client_log import client_silenced
 from ops.day import DAY_START, Day
-from ops.live import LiveReader, Seen, Snapshot, Statistics, client_silenced
+from ops.live import LiveReader
 from ops.load import OpenLoop, SentTimes, producer_for, publish
+from ops.snapshot import Snapshot
+from ops.statistics import Seen, Statistics
 from ops.up import EXIT_CANNOT_START, EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE, Stack, UpOptions, _signals
 from ops.view import Screen, summary_lines
 from rules.errors import CannotStart
@@ -207,7 +210,7 @@ class _Demo:
     async def _play(self, producer: AIOKafkaProducer) -> _Outcome:
         options = self._options
         started = time.monotonic()
-        self._reader.statistics = Statistics(started, "due_to_read", self._day.names)
+        self._reader.statistics = Statistics(started, self._day.names)
         events = self._day.live(random.Random(options.seed), self._clock.now)
         load = OpenLoop(producer, self._settings, events, rate=options.rate, sent=self._sent)
         sending = asyncio.create_task(load.run())

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from rules.decide import decide
+from rules.decide import decide, refuse
 from rules.decision import Decision
 from rules.errors import InputError
 from rules.events import (
@@ -50,12 +50,21 @@ def decide_lines(source: BinaryIO, book: Rulebook) -> Iterator[tuple[bytes, bool
             yield decide_line(raw, book)
 
 
+class _Case(msgspec.Struct):
+    """The part of a line that is copied as it was written."""
+
+    case: msgspec.Raw = msgspec.Raw(b"null")  # immutable
+
+
+_decode_case = msgspec.json.Decoder(_Case).decode
+
+
 def decide_line(raw: bytes, book: Rulebook) -> tuple[bytes, bool]:
     """Decide about one line. Returns the JSON to print and whether it is a decision."""
     case = None
     try:
         line = _object(parse_json(raw), "")
-        case = line.get("case")
+        case = _decode_case(raw).case
         decision = _decide(line, book)
     except InputError as error:
         return _error(case, error), False
@@ -70,7 +79,10 @@ def _decide(line: dict[str, Any], book: Rulebook) -> Decision:
         _apply(_object(fact, path), path, numbers, reference)
     request = cast("CallRequest", _read(REQUEST_TOPIC, _required(line, "request", ""), "request"))
     facts = numbers.get(request.number, NumberFacts())
-    return decide(request, facts, reference, book, now=request.dial_at)
+    try:
+        return decide(request, facts, reference, book, now=request.dial_at)
+    except Exception:  # noqa: BLE001  # as on the stream: whatever a rule breaks on, the answer is no
+        return refuse(request, book, "S_STATE_UNAVAILABLE", now=request.dial_at)
 
 
 def _items(line: dict[str, Any]) -> list[Any]:

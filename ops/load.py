@@ -58,7 +58,7 @@ class SentTimes:
 
 def producer_for(settings: Settings) -> AIOKafkaProducer:
     """A producer with acks=all and the default partitioner (murmur2 of the key), as the wire contract wants; not started."""
-    return AIOKafkaProducer(**settings.kafka_client(), acks="all", linger_ms=5, request_timeout_ms=10_000)
+    return AIOKafkaProducer(**settings.kafka_client(), acks="all", linger_ms=0, request_timeout_ms=10_000)
 
 
 async def publish(producer: AIOKafkaProducer, settings: Settings, events: Iterable[Event]) -> int:
@@ -82,9 +82,7 @@ async def publish(producer: AIOKafkaProducer, settings: Settings, events: Iterab
 
 
 async def _send(producer: AIOKafkaProducer, settings: Settings, event: Event) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = await producer.send(
-        settings.topic(event.topic), value=event.encoded(), key=event.key.encode()
-    )
+    future: asyncio.Future[Any] = await producer.send(settings.topic(event.topic), value=event.encoded(), key=event.key.encode())
     return future
 
 

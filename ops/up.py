@@ -19,19 +19,16 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import Self
 
 from rules.errors import CannotStart
-from streams.embedded import Cancelled, EmbeddedServers, Progress, StartCancelled, end, kill_children, spawn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+from streams.embedded import EmbeddedServers
+from streams.processes import Cancelled, Progress, check, end, kill_children, spawn
 
 READY_TIMEOUT_S = 90.0
 STOP_GRACE_S = 10.0
@@ -56,10 +53,8 @@ class UpOptions:
         clock_start: instant (ISO 8601 with offset) at which the workers' clocks start; None leaves the system's clock.
         partitions: of each per-number topic.
         quiet: no progress, and the workers' own output goes to files; deaths and restarts are reported all the same.
-        heap: Kafka's largest heap, as in ``-Xmx``.
         worker_command: what is run for each worker; tests put a stand-in here.
         create_topics: gets the broker's address; None creates the guard's own topics.
-        environment: further variables of the workers, over our own environment.
     """
 
     data: Path | None = None
@@ -69,21 +64,26 @@ class UpOptions:
     clock_start: str | None = None
     partitions: int = 8
     quiet: bool = False
-    heap: str = "512m"
     worker_command: Sequence[str] = (sys.executable, "-m", "ops.cli", "worker")
     create_topics: Callable[[str], None] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Worker:
-    """One worker process and its successors; ``deaths`` are monotonic times."""
+    """One worker process and its successors; ``deaths`` and ``start_at`` are monotonic times."""
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.log: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.ready = threading.Event()
         self.deaths: deque[float] = deque(maxlen=DEATHS_MAX)
-        self.start_at: float | None = 0.0
+        self.start_at = 0.0
+
+    def log_tail(self) -> str:
+        """The last lines of its log, if it has one."""
+        if self.log is None or not self.log.exists():
+            return ""
+        return "".join(f"\n  {line}" for line in self.log.read_text(errors="replace").splitlines()[-8:])
 
     def died(self, now: float) -> bool:
         """Note a death; true when it was one too many."""
@@ -100,41 +100,33 @@ class Stack:
 
     A thread watches over the processes. A worker that dies is started again, later each time; its fifth death within a minute, or
     the death of a server, sets ``failed`` and nothing more is started: the caller looks at it and stops.
+
+    Raises:
+        ValueError: ``clock_start`` is no instant with an offset, or ``workers`` is negative.
     """
 
     def __init__(self, options: UpOptions) -> None:
-        """Nothing starts yet.
-
-        Raises:
-            ValueError: ``clock_start`` is no instant with an offset, or ``workers`` is negative.
-        """
         if options.workers < 0:
             raise ValueError("--workers: want 0 or more")
         self.options = options
         self.failed: str | None = None
         self.clock_offset_s: float | None = None
+        self.servers = EmbeddedServers(options.data, options.kafka_port, options.redis_port)
         self._clock_start = None if options.clock_start is None else _instant(options.clock_start)
-        self._servers = EmbeddedServers(options.data, options.kafka_port, options.redis_port, options.heap)
         self._workers = [_Worker(number) for number in range(1, options.workers + 1)]
         self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
-        self._folder = ExitStack()
-        self._logs: Path | None = None
+        self._watcher = threading.Thread(target=self._watch, name="ringfence-watcher", daemon=True)
+        self._held = ExitStack()
 
     @property
     def kafka(self) -> str:
         """``host:port`` of the broker."""
-        return self._servers.kafka.address
+        return self.servers.kafka.address
 
     @property
     def redis(self) -> str:
         """``redis://host:port/0``."""
-        return self._servers.redis.url
-
-    @property
-    def servers(self) -> EmbeddedServers:
-        """The two servers; killing one sets ``failed``."""
-        return self._servers
+        return self.servers.redis.url
 
     @property
     def worker_pids(self) -> list[int]:
@@ -142,20 +134,19 @@ class Stack:
         return [worker.process.pid for worker in self._workers if worker.process is not None]
 
     def start(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> None:
-        """Start everything and return when every worker has said ``ready``.
-
-        Args:
-            progress: gets a line of text for each step that takes time.
-            cancelled: asked while waiting; true ends the start.
+        """Start everything and return when every worker has said ``ready``; not to be called where an event loop runs.
 
         Raises:
             CannotStart: a server or a worker does not come up, or a topic cannot be made. Nothing is left running.
             StartCancelled: ``cancelled`` said so.
         """
         try:
-            self._servers.start(progress, cancelled)
-            self._create_topics(cancelled)
-            self._start_workers(progress, cancelled)
+            self.servers.start(progress, cancelled)
+            (self.options.create_topics or self._guard_topics)(self.kafka)
+            check(cancelled)
+            if progress is not None and self._workers:
+                progress(f"starting {len(self._workers)} worker{'' if len(self._workers) == 1 else 's'}")
+            self._start_workers(cancelled)
         except BaseException:
             self.stop(0)
             raise
@@ -163,7 +154,7 @@ class Stack:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Stop the workers, then Kafka, then Redis; who is not gone after ``grace_s`` seconds is killed. Safe to call twice."""
         self._stopping.set()
-        if self._watcher is not None and self._watcher is not threading.current_thread():
+        if self._watcher.is_alive():
             self._watcher.join()
         processes = [worker.process for worker in self._workers if worker.process is not None]
         deadline = time.monotonic() + grace_s
@@ -174,8 +165,8 @@ class Stack:
             end(process, max(0.0, deadline - time.monotonic()))
         for worker in self._workers:
             worker.process = None
-        self._servers.stop(grace_s)
-        self._folder.close()
+        self.servers.stop(grace_s)
+        self._held.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -184,105 +175,67 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _create_topics(self, cancelled: Cancelled | None) -> None:
-        create = self.options.create_topics or self._guard_topics
-        failures: list[Exception] = []
-
-        def run() -> None:
-            try:
-                create(self.kafka)
-            except Exception as error:  # noqa: BLE001  # raised again in the caller's thread
-                failures.append(error)
-
-        # A thread, for the caller may be inside an event loop of its own, and asyncio.run refuses to nest.
-        thread = threading.Thread(target=run, name="ringfence-topics", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            if cancelled is not None and cancelled():
-                raise StartCancelled("stopped while topics were being created")
-            thread.join(LOOK_EVERY_S)
-        for failure in failures:
-            raise (
-                failure if isinstance(failure, CannotStart) else CannotStart(f"cannot create the topics: {failure}")
-            ) from failure
-
     def _guard_topics(self, address: str) -> None:
         from config.settings import Settings
         from streams.topics import ensure_topics
 
-        settings = Settings(
-            kafka=address, kafka_security="PLAINTEXT", partitions=self.options.partitions, replication=1, embedded=True
-        )
+        try:
+            settings = Settings(kafka=address, kafka_security="PLAINTEXT", partitions=self.options.partitions, embedded=True)
+        except ValueError as error:
+            raise CannotStart(f"settings: {error}") from None
         asyncio.run(ensure_topics(settings))
 
-    def _start_workers(self, progress: Progress | None, cancelled: Cancelled | None) -> None:
-        if not self._workers:
-            return
+    def _start_workers(self, cancelled: Cancelled | None) -> None:
         if self._clock_start is not None:
             # Once, for all workers and their successors: clocks of one guard that disagree would break valid_until and retention.
             self.clock_offset_s = self._clock_start.timestamp() - time.time()
         if self.options.quiet:
-            self._logs = self.options.data or Path(
-                self._folder.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-up-"))
-            )
-        if progress is not None:
-            progress(f"starting {len(self._workers)} worker{'s' if len(self._workers) > 1 else ''}")
-        self._watcher = threading.Thread(target=self._watch, name="ringfence-watcher", daemon=True)
+            folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-up-")))
+            for worker in self._workers:
+                worker.log = folder / f"worker-{worker.number}.log"
         self._watcher.start()
         deadline = time.monotonic() + READY_TIMEOUT_S
         for worker in self._workers:
             while not worker.ready.wait(LOOK_EVERY_S):
+                check(cancelled)
                 if self.failed is not None:
                     raise CannotStart(self.failed)
-                if cancelled is not None and cancelled():
-                    raise StartCancelled("stopped while workers were starting")
                 if time.monotonic() > deadline:
-                    raise CannotStart(f"worker {worker.number} was not ready within {READY_TIMEOUT_S:.0f} s{self._tail(worker)}")
+                    raise CannotStart(f"worker {worker.number} was not ready within {READY_TIMEOUT_S:.0f} s{worker.log_tail()}")
 
     def _watch(self) -> None:
-        while not self._stopping.is_set() and self.failed is None:
+        while self.failed is None and not self._stopping.wait(LOOK_EVERY_S):
+            for server in (self.servers.kafka, self.servers.redis):
+                if not server.alive:
+                    self.failed = f"{server.name} (process {server.pid}) ended by itself:\n{server.log_tail()}"
+                    return
             try:
-                for server in (self._servers.kafka, self._servers.redis):
-                    if not server.alive:
-                        self.failed = f"{server.name} (process {server.pid}) ended by itself:\n{server.log_tail()}"
-                        return
                 for worker in self._workers:
                     self._look_after(worker, time.monotonic())
             except OSError as error:
                 self.failed = f"cannot start a worker: {error}"
-            self._stopping.wait(LOOK_EVERY_S)
 
     def _look_after(self, worker: _Worker, now: float) -> None:
         if worker.process is None:
-            if worker.start_at is not None and now >= worker.start_at:
+            if now >= worker.start_at:
                 self._launch(worker)
-            return
-        code = worker.process.poll()
-        if code is None:
-            return
-        end(worker.process, 0)
-        given_up = worker.died(now)
-        what = f"worker {worker.number} ended with code {code}{self._tail(worker)}"
-        if given_up:
-            self.failed = f"{what}\nthat was its death number {DEATHS_MAX} within {DEATHS_WITHIN_S:.0f} s"
-        else:
-            _say(f"{what}; starting it again in {(worker.start_at or now) - now:.1f} s")
+        elif (code := worker.process.poll()) is not None:
+            end(worker.process, 0)
+            what = f"worker {worker.number} ended with code {code}{worker.log_tail()}"
+            if worker.died(now):
+                self.failed = f"{what}\nthat was its death number {DEATHS_MAX} within {DEATHS_WITHIN_S:.0f} s"
+            else:
+                _say(f"{what}; starting it again in {worker.start_at - now:.1f} s")
 
     def _launch(self, worker: _Worker) -> None:
-        log: IO[bytes] | None = None
-        if self._logs is not None:
-            log = self._log_of(worker).open("wb")
-        try:
+        with nullcontext() if worker.log is None else worker.log.open("wb") as log:
             process = spawn(self.options.worker_command, env=self._environment(), stdout=subprocess.PIPE, stderr=log)
-        finally:
-            if log is not None:
-                log.close()
         worker.process = process
         threading.Thread(target=self._read, args=(worker, process), name=f"worker-{worker.number}-stdout", daemon=True).start()
 
     def _read(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
         """Wait for the ready line, and go on reading: a full pipe would stop the worker."""
-        assert process.stdout is not None  # noqa: S101  # spawned with a pipe
+        assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
                 if line.startswith(b"ready") and worker.process is process:
@@ -303,17 +256,7 @@ class Stack:
         }
         if self.clock_offset_s is not None:
             environment["RINGFENCE_CLOCK_OFFSET_S"] = f"{self.clock_offset_s:.6f}"
-        return environment | dict(self.options.environment)
-
-    def _log_of(self, worker: _Worker) -> Path:
-        assert self._logs is not None  # noqa: S101  # asked only where there are logs
-        return self._logs / f"worker-{worker.number}.log"
-
-    def _tail(self, worker: _Worker) -> str:
-        if self._logs is None or not self._log_of(worker).exists():
-            return ""
-        lines = self._log_of(worker).read_text(errors="replace").splitlines()[-8:]
-        return "".join(f"\n  {line}" for line in lines)
+        return environment
 
 
 def run_up(options: UpOptions) -> int:
@@ -336,17 +279,14 @@ def run_up(options: UpOptions) -> int:
             print(f"ready kafka={stack.kafka} redis={stack.redis}", flush=True)
             while told.code is None and stack.failed is None:
                 time.sleep(LOOK_EVERY_S)
-        except StartCancelled:
-            pass
+            trouble = f"stopped: {stack.failed}"
         except CannotStart as error:
-            _say(f"cannot start: {error}")
-            return EXIT_CANNOT_START
+            trouble = f"cannot start: {error}"
         finally:
             stack.stop()
         if told.code is None:
-            _say(f"stopped: {stack.failed}")
-            return EXIT_CANNOT_START
-        return told.code
+            _say(trouble)
+        return EXIT_CANNOT_START if told.code is None else told.code
 
 
 class _Told:
@@ -355,7 +295,7 @@ class _Told:
     def __init__(self) -> None:
         self.code: int | None = None
 
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: object) -> None:
         if self.code is None:
             self.code = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_STOPPED
         elif number == signal.SIGINT:

@@ -27,7 +27,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops.live import LatencyKind, PartyCount, Snapshot
+from ops.snapshot import LatencyKind, PartyCount, Snapshot
 from rules.codes import ALL_CODES
 from rules.instants import AMSTERDAM, parse_instant
 
@@ -114,7 +114,7 @@ MEANINGS = {
     "W_SERVICE_TINT": "service call with a touch of selling",
     "W_LEGALFORM_ASSUMED_NP": "taken for a natural person",
 }
-assert set(MEANINGS) == set(ALL_CODES)  # noqa: S101  # a code without a meaning would show up as a gap on the screen
+assert set(MEANINGS) == set(ALL_CODES)  # a code without a meaning would show up as a gap on the screen
 
 _LATENCY_LABELS: dict[LatencyKind, str] = {
     "due_to_read": "request due to decision read",
@@ -123,9 +123,9 @@ _LATENCY_LABELS: dict[LatencyKind, str] = {
     "none": "not measured",
 }
 _LATENCY_NOTES: dict[LatencyKind, str] = {
-    "due_to_read": "from the moment a request was due to the moment its decision was read back, one clock",
+    "due_to_read": "from when a request was due to when its decision was read back (one clock)",
     "log_times": "from the broker's log time of the request to that of its decision",
-    "producer_times": "from the producer's time stamp on the request to the guard's on its decision: two clocks",
+    "producer_times": "from the request's own time stamp to the decision's (two clocks)",
     "none": "not measured",
 }
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -366,17 +366,13 @@ class Screen:
         if self.terminal:
             # What a dying worker has to say would smear the frame and vanish with it: it is kept for when the view is left.
             self._stderr, sys.stderr = sys.stderr, self._kept
-            self._live = Live(
-                console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-            )
+            self._live = Live(console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
             self._live.__enter__()
         else:
             self._shown_at = time.monotonic()  # the first line has something to tell
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._live is not None:
             self._live.__exit__(kind, error, traceback)
             self._live = None

@@ -12,7 +12,10 @@ from contextlib import suppress
 import msgspec
 
 from config.settings import Settings
-from ops.live import LiveReader, Snapshot, Statistics, client_silenced
+from ops.client_log import client_silenced
+from ops.live import LiveReader
+from ops.snapshot import Snapshot
+from ops.statistics import Statistics
 from ops.up import EXIT_CANNOT_START, EXIT_STOPPED, EXIT_USAGE, _signals
 from ops.view import Screen, summary_lines
 from rules.errors import CannotStart
@@ -62,7 +65,7 @@ async def _watch(settings: Settings, seconds: float | None, screen: Screen | Non
     with suppress(asyncio.CancelledError):
         await connecting
     started = time.monotonic()
-    reader.statistics = Statistics(started, names=reader.statistics.names)
+    reader.statistics = Statistics(started, reader.statistics.names)
     reading = asyncio.create_task(reader.run())
     try:
         if screen is None:

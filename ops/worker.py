@@ -47,6 +47,8 @@ class Worker:
         self._settings = settings
         self.failed: BaseException | None = None
         self.ready = False
+        self._assigned = False
+        self._caught_up = False
         self._stopping = asyncio.Event()
         self.app: faust.App = create_app(settings)
         store = Store(settings)
@@ -124,6 +126,7 @@ class Worker:
         partitions = request_partitions(self._settings, assigned)
         log.info("partitions assigned", partitions=partitions, generation=self.app.consumer_generation_id)
         self.guard.ownership.assigned(partitions, self.app.consumer_generation_id)
+        self._assigned, self._caught_up = True, False
 
     async def _on_revoked(self, _app: faust.App, _revoked: set[Any], **_options: object) -> None:
         self.guard.ownership.revoked()
@@ -162,18 +165,24 @@ class Worker:
                 log.info("counts", **self.guard.counts)
 
     async def _ready(self) -> bool:
-        """Whether every partition is taken over and, the first time, everything acknowledged so far is applied."""
+        """Whether every partition is taken over and, once since they were assigned, all that was acknowledged has been applied.
+
+        A worker that got no partition, because there are more workers than partitions, is ready to stand in.
+        """
         guard = self.guard
         partitions = guard.ownership.all
-        if not partitions or not all(partition.ready for partition in partitions):
+        if not self._assigned or not all(partition.ready for partition in partitions):
             return False
+        if self._caught_up:
+            return True
         try:
             ends = await guard.barrier.ends([partition.number for partition in partitions])
         except StateError:
             return False
         lag = sum(ends.of(topic, one.number) - one.applied(topic) for one in partitions for topic in FACT_MODELS)
         lag += sum(ends.of(topic, 0) - guard.feed.applied(topic) for topic in REFERENCE_MODELS)
-        return lag <= 0
+        self._caught_up = lag <= 0
+        return self._caught_up
 
 
 def run_worker(settings: Settings) -> int:

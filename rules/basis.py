@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from rules import consents, optout, relationships
 from rules.call import Call
-from rules.findings import Candidate, Findings
+from rules.findings import Candidate, Findings, longest
 from rules.subjects import covered
-
 
 #: In which order of several good candidates the basis is named.
 _PRECEDENCE = (
@@ -60,7 +59,7 @@ def _strongest(judged: list[Candidate], findings: Findings) -> Candidate | None:
     good = [candidate for candidate in judged if candidate.good]
     if good:
         first = min((one.basis for one in good), key=_PRECEDENCE.index)
-        return max((one for one in good if one.basis == first), key=lambda one: (one.ends_at is None, one.ends_at or 0))
+        return longest(one for one in good if one.basis == first)
     withdrawn = [one for one in judged if all(code == "E_CONSENT_WITHDRAWN" for code, _ in one.failures)]
     findings.add_failures(withdrawn)
     return withdrawn[0] if withdrawn else None

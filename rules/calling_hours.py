@@ -79,7 +79,7 @@ def report_telemarketing(call: Call, findings: Findings, waived_until: int | Non
         The first instant at which the calling window is over; None if no window binds.
     """
     if not call.under_conduct_code:
-        return waived_until
+        return None
     today = calling_day(call.law)
     window_closes = at_local_time(call.day, today.stops_early_at)
     if waived_until is not None:

@@ -15,7 +15,7 @@ from rules.errors import RulebookGap
 from rules.events import CallRequest
 from rules.facts import NumberFacts
 from rules.findings import Candidate, Findings
-from rules.instants import SECOND, local_clock
+from rules.instants import SECOND, end_of_day, local_clock
 from rules.reference import Reference
 from rules.rulebook import LawOfDay, Rulebook
 
@@ -63,7 +63,8 @@ def decide(
     found, window_closes = _judge(call, findings, warnings)
     if findings.codes or found is None:
         return blocked(request, book, findings=findings, warnings=warnings, missing=[], regime=law.regime, now=now, as_of=applied)
-    ends = [instant + law.parameters.approval_ttl_s * SECOND, window_closes, found.ends_at]
+    expires = instant + law.parameters.approval_ttl_s * SECOND
+    ends = [expires, window_closes, found.ends_at, _law_changes_at(call, book, expires)]
     support = Findings(rules=set(found.rules), evidence=set(found.event_ids))
     return approved(
         request,
@@ -76,6 +77,16 @@ def decide(
         valid_until=min(end for end in ends if end is not None),
         as_of=applied,
     )
+
+
+def _law_changes_at(call: Call, book: Rulebook, expires: int) -> int | None:
+    """The midnight after the call, if an approval would reach beyond it into a day on which other law binds; else None."""
+    midnight = end_of_day(call.day)
+    if expires <= midnight:
+        return None
+    law, tomorrow = call.law, book.on(date.fromordinal(call.day + 1), member=call.responsible.ddma_member is True)
+    same = (tomorrow.regime, tomorrow.rules, tomorrow.parameters) == (law.regime, law.rules, law.parameters)
+    return None if same else midnight
 
 
 def refuse(request: CallRequest, book: Rulebook, code: str, now: int, as_of: dict[str, int] | None = None) -> Decision:
@@ -140,14 +151,14 @@ def _judge_service(call: Call, findings: Findings, warnings: list[str]) -> tuple
         return None, _judge_conduct(call, findings, waived_until=None)
     if tinted:
         warnings.insert(0, "W_SERVICE_TINT")
-    rules = ("S-07", "S-09") if tinted else ("S-07",)
+    rules = ("S-07", "S-09") if tinted and "S-09" in call.law else ("S-07",)
     return Candidate((), "OK_SERVICE", rules), calling_hours.report_service(call, findings)
 
 
 def _judge_telemarketing(call: Call, findings: Findings) -> tuple[Candidate | None, int | None]:
     caller_number.report_withheld(call, findings)
     invited = invitations.candidates(call)
-    accepted = next(((invitation, candidate) for invitation, candidate in invited if candidate.good), None)
+    accepted = invitations.best(call, invited)
     if accepted is not None:
         invitation, found = accepted
         return found, _judge_conduct(call, findings, invitations.agreed_until(call, invitation))

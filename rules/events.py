@@ -392,20 +392,22 @@ def validate(topic: str, value: object) -> Record:
         raise InputError(_code(details), _path(details), _message(details)) from None
 
 
-def read_event(topic: str, key: bytes | None, raw: bytes) -> tuple[Record, int]:
+def read_event(topic: str, key: bytes | None, raw: bytes | None) -> tuple[Record, int]:
     """Read one record of an input topic.
 
     Args:
         topic: name without prefix; one of the contract's input topics.
         key: the record's key.
-        raw: the record's value; a null value is the caller's to handle.
+        raw: the record's value; a null, which removes an entry of a reference topic, is the caller's to handle there.
 
     Returns:
         The record and the number of unknown top-level fields in it.
 
     Raises:
-        InputError: code ``too_large``, ``json``, ``type``, ``missing``, ``format``, ``enum`` or ``key_mismatch``.
+        InputError: code ``null_value``, ``too_large``, ``json``, ``type``, ``missing``, ``format``, ``enum`` or ``key_mismatch``.
     """
+    if raw is None:
+        raise InputError("null_value", "", "a null means nothing on a topic keyed by number")
     if len(raw) > MAX_RECORD_BYTES:
         raise InputError("too_large", "", f"{len(raw)} bytes; at most {MAX_RECORD_BYTES} are read")
     value = parse_json(raw)

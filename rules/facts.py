@@ -60,8 +60,8 @@ class NumberFacts(msgspec.Struct, array_like=True):
 
     @property
     def quarantined(self) -> bool:
-        """A broken objection or consent has come in since the last release."""
-        return self.suspended_at > self.released_at
+        """A broken objection or consent has come in since the last release; at the same instant the suspension holds."""
+        return self.suspended_at > 0 and self.suspended_at >= self.released_at
 
     def apply(self, event: NumberEvent, log_time_ms: int = 0) -> bool:
         """Merge one event.

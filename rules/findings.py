@@ -28,6 +28,12 @@ class Candidate:
         return not self.failures
 
 
+def longest(candidates: Iterable[Candidate]) -> Candidate:
+    """The candidate that holds longest; of equal ones the first by event_id, so that the order in which facts came does not matter."""
+    ordered = sorted(candidates, key=lambda one: one.event_ids)
+    return max(ordered, key=lambda one: (one.ends_at is None, one.ends_at or 0))
+
+
 @dataclass(slots=True)
 class Findings:
     """Blocking codes found so far, with the rules and facts behind them."""

@@ -20,8 +20,9 @@ DAY = 24 * HOUR
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WITHOUT_ZONE = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LAST_ORDINAL = date.max.toordinal()
 # Local conversion must stay within the years that datetime knows, also a day to either side.
@@ -44,10 +45,10 @@ def parse_instant(text: str) -> int:
     return instant
 
 
+@lru_cache(maxsize=4096)  # all decisions of a turn carry the same decided_at
 def format_instant(instant: int) -> str:
     """Write an instant as RFC 3339 in UTC with microseconds only where there are any: ``2026-11-23T13:00:00Z``."""
-    moment = _EPOCH + timedelta(microseconds=instant)
-    return moment.replace(tzinfo=None).isoformat() + "Z"
+    return (_EPOCH_WITHOUT_ZONE + timedelta(microseconds=instant)).isoformat() + "Z"
 
 
 def parse_day(text: str) -> int:
@@ -102,6 +103,7 @@ def end_of_day(day: int) -> int:
     return at_local_time(day + 1, 0)
 
 
+@lru_cache(maxsize=65_536)  # a sixth of decide() was spent here and in format_instant: the same days and terms come again and again
 def add_months(day: int, months: int) -> int:
     """The same day of the month, ``months`` calendar months on; where the month is too short, its last day.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rules.call import Call
-from rules.findings import Candidate, Finding
+from rules.findings import Candidate, Finding, longest
 from rules.instants import DAY, MINUTE
 from rules.objections import stopped_since
 from rules.records import CONNECTED_RESULTS, Invitation
@@ -24,6 +24,14 @@ def candidates(call: Call) -> list[tuple[Invitation, Candidate]]:
         and invitation.party_id in (None, "", call.responsible_id)
         and not stopped_since(call, invitation.at)
     ]
+
+
+def best(call: Call, judged: list[tuple[Invitation, Candidate]]) -> tuple[Invitation, Candidate] | None:
+    """The invitation that a call rests on: one whose agreed time is now before others, then the one that holds longest."""
+    good = {candidate.event_ids: (invitation, candidate) for invitation, candidate in judged if candidate.good}
+    agreed = [candidate for invitation, candidate in good.values() if agreed_until(call, invitation) is not None]
+    chosen = agreed or [candidate for _, candidate in good.values()]
+    return good[longest(chosen).event_ids] if chosen else None
 
 
 def _judge(call: Call, invitation: Invitation) -> Candidate:

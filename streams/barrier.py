@@ -1,7 +1,9 @@
 """The barrier of a turn (G1): what the broker has acknowledged when the batch is frozen is applied before the batch is decided.
 
 It asks the end offsets of every fact topic of the partitions in hand, and of the reference topics, and waits until they are applied.
-Ends are the last stable offsets, so that a transaction that is still open holds nothing up and an aborted one counts for nothing.
+Ends are high watermarks: an acknowledged fact may lie behind a transaction that is still open, where nobody can read it yet, and
+requests have to wait for it. What is applied is a position of a reader of committed records, so that the facts of an aborted
+transaction count for nothing and are passed over together with its marker.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Barrier:
 
     async def start(self) -> None:
         """Connect."""
-        self._consumer = AIOKafkaConsumer(**self._settings.kafka_client(), isolation_level="read_committed", request_timeout_ms=5_000)
+        self._consumer = AIOKafkaConsumer(**self._settings.kafka_client(), isolation_level="read_uncommitted", request_timeout_ms=5_000)
         await self._consumer.start()
 
     async def stop(self) -> None:

@@ -137,9 +137,12 @@ class Ownership:
         if not await self._store.take_over(partition.number, seen, mine):
             return False
         partition.journal = await self._store.journal(partition.number)
-        for topic in FACT_MODELS:
-            await self._rewind(TP(self._settings.topic(topic), partition.number), mine.applied.get(topic, 0))
+        # The state is ours before its topics are read again: agents drop what comes while it is not, and nobody would bring it back.
         partition.set_meta(mine)
+        for topic in FACT_MODELS:
+            if partition.meta is None:
+                break  # forgotten again meanwhile; the next take-over reads everything again
+            await self._rewind(TP(self._settings.topic(topic), partition.number), partition.applied(topic))
         log.info("partition taken over", partition=partition.number, epoch=generation, journalled=len(partition.journal))
         return True
 

@@ -13,10 +13,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
+from rules.e164 import is_e164
 from rules.errors import DeliveryFailed
+from rules.events import MAX_RECORD_BYTES
+from streams.partitioner import partition_of
 
 _BATCH_BYTES = 900_000  # below the broker's default limit of 1 MiB a batch, with room for its headers
 _MAX_REQUEST_BYTES = 1_048_576
+_MAX_HEADER_BYTES = 64 * 1024  # more than this does not travel with a misplaced record, which might become too large to publish
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +36,23 @@ class Output:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+
+def moved_home(record: Any, topic: str, settings: Settings) -> Output | None:
+    """A record of a topic keyed by number (name without prefix), as it has to be published to the partition of its key.
+
+    Returns:
+        None if it is there already, if its key is no number, or if it is too large to be read there too.
+    """
+    key = record.key
+    if key is None or not is_e164(key.decode("utf-8", "replace")) or len(record.value or b"") > MAX_RECORD_BYTES:
+        return None
+    home = partition_of(key, settings.partitions)
+    if home == record.partition:
+        return None
+    carried = sum(len(name) + len(value or b"") for name, value in record.headers)
+    headers = record.headers if carried <= _MAX_HEADER_BYTES else ()
+    return Output(settings.topic(topic), home, key, record.value, headers)
 
 
 class Publisher:

@@ -15,6 +15,7 @@ an objection has meanwhile changed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TypeVar
@@ -75,8 +76,8 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
 class Entry(msgspec.Struct, array_like=True, frozen=True):
     """One decision as it was published, by which a repeated request is answered.
 
-    ``fingerprint`` tells a repeat from a request of the same id with other content. Instants are microseconds; ``valid_until`` is 0 on a
-    blocked record.
+    ``fingerprint`` tells a repeat from a request of the same id with other content. Instants are microseconds; ``valid_until`` is
+    0 on a blocked record.
     """
 
     request_id: str
@@ -206,11 +207,12 @@ class Store:
         return [bool(admitted) for admitted in await self._answer(pipeline.execute())]
 
     async def forget(self, partition: int) -> None:
-        """Drop the states of a partition, before it is rebuilt from nothing."""
-        pattern = self._key(partition, "s:*").replace("[", "\\\\[")
+        """Drop the states of a partition and its journal, whose offsets mean nothing any more, before it is rebuilt from nothing."""
+        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._key(partition, "s:")) + "*"
         try:
             async for key in self._client.scan_iter(match=pattern, count=5000):
                 await self._client.unlink(key)
+            await self._client.unlink(self._key(partition, "j"))
         except (RedisError, OSError) as error:
             raise StateError(f"Redis does not answer: {error}") from None
 

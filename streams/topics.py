@@ -95,14 +95,17 @@ async def ensure_topics(settings: Settings) -> list[str]:
             for spec in specs(settings)
             if spec.name not in existing
         ]
+        created = list[str]()
         if missing:
             response = await admin.create_topics(missing, timeout_ms=15_000)
             for name, code, *message in response.topic_errors:
                 error = for_code(code)
                 if code and error is not TopicAlreadyExistsError:
                     raise CannotStart(f"topic {name} cannot be created: {error.__name__} {message[0] if message else ''}".rstrip())
+                if not code:  # otherwise somebody else was faster
+                    created.append(name)
             await _until_known(admin, {topic.name for topic in missing})
-        return [topic.name for topic in missing]
+        return created
     except KafkaError as error:
         raise CannotStart(f"the topics cannot be created: {error!r}") from None
     finally:

@@ -126,10 +126,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._begin[tp] = state.position
         return fetched
 
-    async def seek_to_committed(self) -> Any:  # noqa: ANN401  # Faust's own mapping
+    async def seek_to_committed(self) -> Any:  # noqa: D102  # Faust's own, on a clean slate
         return await self.call_thread(self._seek_to_committed)
 
-    async def _seek_to_committed(self) -> Any:  # noqa: ANN401
+    async def _seek_to_committed(self) -> Any:
         self._begin.clear()
         committed = await self._ensure_consumer().seek_to_committed()
         self._begin.clear()
@@ -159,10 +159,16 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Read a partition again from an offset; what was handed out before counts no more."""
-        self._trackers.pop(tp, None)
-        self._read_offset[tp] = None
-        await self._thread.rewind(tp, offset)
+        """Read a partition again from an offset; what was handed out before counts no more.
+
+        During a rebalance it waits for the end, because that begins with Faust's own seek to what was committed; it does nothing if the
+        assignment that it was meant for is over.
+        """
+        generation = self.app.consumer_generation_id
+        await self.can_resume_flow.wait()
+        if self.app.consumer_generation_id == generation:
+            self._trackers.pop(tp, None)
+            await self._thread.rewind(tp, offset)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109  # Faust's signature
         """Yield one message a partition, with the whole fetch as its value."""
@@ -178,7 +184,8 @@ class Consumer(driver.Consumer):
                 break
             batch.tracker = self._trackers.setdefault(tp, Tracker())
             batch.tracker.delivered(batch)
-            # Offset and read offset only steer Faust's own check for what it has seen, which works by first come.
+            # Faust would drop what lies below the offset that it has seen, also after a rewind; our agents notice repeats and gaps.
+            self._read_offset[tp] = None
             yield tp, ConsumerMessage(
                 tp.topic, tp.partition, batch.next_offset, None, None, (), None, batch, None, 0, 0, tp,
                 generation_id=generation,
@@ -187,14 +194,14 @@ class Consumer(driver.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Batches leave gaps by design; the tracker does not need them filled."""
 
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ANN401, ARG002  # Faust's signature
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002  # Faust's signature
         return iter([tp for tp, tracker in self._trackers.items() if tracker.committable() is not None])
 
     def _new_offset(self, tp: TP) -> int | None:
         tracker = self._trackers.get(tp)
         return tracker.committable() if tracker is not None else None
 
-    async def _commit(self, offsets: Any) -> bool:  # noqa: ANN401  # Faust's own mapping
+    async def _commit(self, offsets: Any) -> bool:  # Faust's own mapping
         committed: bool = await super()._commit(offsets)
         if committed and self.on_committed is not None:
             await self.on_committed(dict(offsets))

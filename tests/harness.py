@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Client:
         self.decisions: list[dict[str, Any]] = []
         self.records: list[Any] = []
         self.rejected: list[dict[str, Any]] = []
+        self._by_request: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=5, max_request_size=4 << 20)
         self._consumer = AIOKafkaConsumer(
             *(settings.topic(name) for name in (APPROVED, BLOCKED, REJECTED)),
@@ -105,7 +107,7 @@ class Client:
         return self._of(request_id)
 
     def _of(self, request_id: str) -> list[dict[str, Any]]:
-        return [decision for decision in self.decisions if decision["request_id"] == request_id]
+        return list(self._by_request.get(request_id, ()))
 
     async def _read(self) -> None:
         rejected = self.settings.topic(REJECTED)
@@ -114,7 +116,9 @@ class Client:
                 self.rejected.append(json.loads(record.value))
             else:
                 self.records.append(record)
-                self.decisions.append(json.loads(record.value))
+                decision = json.loads(record.value)
+                self.decisions.append(decision)
+                self._by_request[decision["request_id"]].append(decision)
 
 
 @dataclass

