@@ -42,13 +42,11 @@ class ReferenceAgent:
                 await self._take_in(record)
             self._guard.feed.mark_applied(self._topic, batch.next_offset)
 
-    async def _take_in(self, record: Any) -> None:  # noqa: ANN401  # aiokafka's record
+    async def _take_in(self, record: Any) -> None:  # aiokafka's record
         reference = self._guard.reference
         try:
             if record.value is None:
-                if record.key is None:
-                    raise InputError("key_mismatch", "", "a tombstone without a key removes nothing")
-                reference.remove(self._topic, record.key.decode("utf-8", "replace"))
+                reference.remove(self._topic, _key_to_remove(record.key))
                 return
             entry, unknown_fields = read_event(self._topic, record.key, record.value)
         except InputError as error:
@@ -57,7 +55,7 @@ class ReferenceAgent:
         self._guard.counts["unknown fields"] += unknown_fields
         reference.put(self._topic, cast("ReferenceEntry", entry))
 
-    async def _reject(self, record: Any, error: InputError) -> None:  # noqa: ANN401  # aiokafka's record
+    async def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
         """Report a broken entry; the entry before it stays. Every worker reads it, so one report comes from each."""
         guard, settings = self._guard, self._guard.settings
         guard.counts[f"rejected {self._topic} {error.code}"] += 1
@@ -71,3 +69,9 @@ class ReferenceAgent:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
+
+
+def _key_to_remove(key: bytes | None) -> str:
+    if key is None:
+        raise InputError("key_mismatch", "", "a tombstone without a key removes nothing")
+    return key.decode("utf-8", "replace")

@@ -25,7 +25,7 @@ class BatchTopic(Topic):
     """A topic whose messages are whole fetches, which are passed on as they are."""
 
     def _compile_decode(self) -> None:
-        async def decode(message: Any, *, propagate: bool = False) -> Event:  # noqa: ANN401, ARG001  # Faust's signature
+        async def decode(message: Any, *, propagate: bool = False) -> Event:  # noqa: ARG001  # Faust's signature
             return Event(self.app, None, message.value, message.headers, message)
 
         self.decode = decode
@@ -41,7 +41,7 @@ def register_agents(app: faust.App, guard: Guard, fail: Fail) -> dict[str, Calla
 
     def consume(topic: str, work: CallRequestAgent | FactAgent) -> None:
         @app.agent(BatchTopic(app, topics=[settings.topic(topic)]), name=topic)
-        async def agent(stream: Any) -> None:  # noqa: ANN401  # Faust's stream
+        async def agent(stream: Any) -> None:  # Faust's stream
             # Faust would restart an agent that raised and acknowledge the batch (faust#315); here it ends the worker instead.
             try:
                 await work.run(_values(stream))
@@ -58,20 +58,20 @@ def _reference_agent(app: faust.App, work: ReferenceAgent, topic: str, fail: Fai
     channel = app.channel()
 
     @app.agent(channel, name=topic)
-    async def agent(stream: Any) -> None:  # noqa: ANN401  # Faust's stream
+    async def agent(stream: Any) -> None:  # Faust's stream
         try:
             await work.run(_values(stream))
         except Exception as error:  # noqa: BLE001
             fail(error)
 
     async def deliver(records: list[Any], next_offset: int) -> None:
-        while not channel.subscriber_count:
+        while not channel.subscriber_count:  # noqa: ASYNC110  # Faust has no event for it
             await asyncio.sleep(_SUBSCRIBED_CHECK_S)  # a channel drops what comes before its agent listens
         await channel.send(value=ReferenceBatch(records, next_offset))
 
     return deliver
 
 
-async def _values(stream: Any) -> AsyncIterator[Any]:  # noqa: ANN401  # Faust's stream
+async def _values(stream: Any) -> AsyncIterator[Any]:  # Faust's stream
     async for event in stream.noack().events():
         yield event.value

@@ -107,14 +107,14 @@ class Cli(Record):
     withheld: bool
 
 
-class CallRequest(Record):
+class CallRequest(Record):  # type: ignore[no-redef]  # the plugin takes an alias for a second field of the name
     """A dialler's question: may this number be called for this party, then, about this?"""
 
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     number: Number
     dial_at: Instant
     # Decisions echo it as it was asked: a second reading of the same field.
-    dial_at_text: str = Field(validation_alias="dial_at", exclude=True, repr=False)  # type: ignore[no-redef]
+    dial_at_text: str = Field(validation_alias="dial_at", exclude=True, repr=False)
     advertiser_id: Text
     intermediary_id: Text | None = None
     call_centre_id: Text | None = None

@@ -10,7 +10,7 @@ from streams import transport
 _REQUEST_TIMEOUT_S = 30.0
 
 
-class GuardApp(faust.App):  # type: ignore[misc]  # Faust is partly annotated
+class GuardApp(faust.App):
     """A Faust app that keeps nothing in files."""
 
     def _create_directories(self) -> None:

@@ -18,7 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 import redis.asyncio as redis
@@ -96,8 +96,6 @@ _decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_facts = msgspec.msgpack.Decoder(NumberFacts).decode
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 _decode_journal = msgspec.msgpack.Decoder(list[Journalled]).decode
-
-_T = TypeVar("_T")
 
 
 class Store:
@@ -201,7 +199,7 @@ class Store:
         for batch in batches:
             keys = [self._key(batch.partition, "meta"), self._key(batch.partition, "j")]
             keys += [self._key(batch.partition, f"e:{number}") for number in batch.entries]
-            arguments = [_encode(batch.seen), batch.keep_s, batch.journal[-1][0], _encode(batch.journal)]
+            arguments: list[bytes | int] = [_encode(batch.seen), batch.keep_s, batch.journal[-1][0], _encode(batch.journal)]
             arguments += [_encode(entries) for entries in batch.entries.values()]
             pipeline.evalsha(_digest(_ADMIT), len(keys), *keys, *arguments)
         return [bool(admitted) for admitted in await self._answer(pipeline.execute())]
@@ -219,9 +217,9 @@ class Store:
     async def _run(self, script: str, keys: list[str], arguments: list[bytes]) -> bool:
         return bool(await self._answer(self._client.evalsha(_digest(script), len(keys), *keys, *arguments)))
 
-    async def _answer(self, awaitable: object) -> _T:  # type: ignore[type-var]  # redis-py's commands are typed as sync or async
+    async def _answer(self, awaitable: Any) -> Any:  # redis-py types its commands as sync or async
         try:
-            return await awaitable  # type: ignore[misc,no-any-return]
+            return await awaitable
         except NoScriptError:
             for script in _SCRIPTS:
                 await self._client.script_load(script)

@@ -107,15 +107,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
         )
 
-    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], **arguments: Any) -> dict[TP, Fetched]:  # type: ignore[override]
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], **arguments: Any) -> dict[TP, Fetched]:
         records = await super()._fetch_records(consumer, active_partitions, **arguments)
         # No other task of this thread has run since the records were drained: their positions are what they are now.
         fetched = {}
         subscription = consumer._subscription.subscription  # noqa: SLF001  # aiokafka has no synchronous public position
         assignment = subscription.assignment if subscription is not None else None
-        for tp in active_partitions if assignment is not None else ():
-            if tp not in assignment.tps:
-                continue
+        if assignment is None:
+            return {}
+        for tp in active_partitions & assignment.tps:
             state = assignment.state_value(tp)
             if not state.has_valid_position:
                 continue

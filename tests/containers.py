@@ -61,9 +61,7 @@ class Redis(DockerContainer):
     """One Redis that, as in production, evicts nothing."""
 
     def __init__(self) -> None:
-        ready = (
-            LogMessageWaitStrategy("Ready to accept connections").with_startup_timeout(START_TIMEOUT_S).with_poll_interval(0.1)
-        )
+        ready = LogMessageWaitStrategy("Ready to accept connections").with_startup_timeout(START_TIMEOUT_S).with_poll_interval(0.1)
         super().__init__(REDIS_IMAGE, _wait_strategy=ready)
         self.with_exposed_ports(6379).with_command(
             ["redis-server", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]

@@ -20,9 +20,7 @@ def test_imports_point_one_way():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             wrong += [
-                f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
-                for name in names
-                if name.split(".")[0] in ROOMS[room + 1 :]
+                f"{path.relative_to(ROOT)}:{node.lineno} imports {name}" for name in names if name.split(".")[0] in ROOMS[room + 1 :]
             ]
     assert wrong == []
 
@@ -35,9 +33,7 @@ def test_the_core_does_no_input_or_output():
         tree = ast.parse(path.read_text())
         imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imported |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        clocks = [
-            n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in {"now", "utcnow", "today", "monotonic"}
-        ]
+        clocks = [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in {"now", "utcnow", "today", "monotonic"}]
         wrong += [f"{path.relative_to(ROOT)}: {name}" for name in [*sorted(imported & outside), *clocks]]
     assert wrong == []
 

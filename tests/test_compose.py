@@ -72,8 +72,7 @@ REQUEST = {
 def docker_works(*arguments):
     """Whether this ``docker`` command succeeds."""
     return (
-        shutil.which("docker") is not None
-        and subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0
+        shutil.which("docker") is not None and subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0
     )
 
 

@@ -53,9 +53,6 @@ async def test_what_kafka_acknowledged_comes_back_in_order(container_kafka, pref
 def test_redis_runs_scripts_and_evicts_nothing(container_redis):
     """The two things that the guard's state leans on: one atomic script, and no key that disappears by itself."""
     with redis.Redis.from_url(container_redis, decode_responses=True) as client:
-        assert (
-            client.eval("redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])", 1, "number", "blocked")
-            == "blocked"
-        )
+        assert client.eval("redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])", 1, "number", "blocked") == "blocked"
         assert client.mget(["number", "none"]) == ["blocked", None]
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}

@@ -207,8 +207,7 @@ def test_a_withheld_number_was_a_matter_of_the_code_before_it_became_one_of_law(
 
 SOURCE = '[[rule.source]]\nref = "Telecommunicatiewet"\nlevel = "V1"\nchecked = 2026-11-22\n'
 REGIMES = "".join(
-    f'[[regime]]\nname = "{name}"\nfrom = {day}\n'
-    for name, day in (("R1", "2009-10-01"), ("R2", "2021-07-01"), ("R3", "2026-07-01"))
+    f'[[regime]]\nname = "{name}"\nfrom = {day}\n' for name, day in (("R1", "2009-10-01"), ("R2", "2021-07-01"), ("R3", "2026-07-01"))
 )
 NL_TEXT = (RULEBOOKS / "nl.toml").read_text(encoding="utf-8")
 PARAMETERS = NL_TEXT[NL_TEXT.index("\n[[parameter.") :]
@@ -451,9 +450,7 @@ def test_an_override_also_replaces_what_the_rulebook_has_later(shelf):
 
 def test_an_override_may_name_its_source(shelf):
     source = 'source = [{ ref = "works council", level = "V4", checked = 2026-01-02 }]\n'
-    assert (
-        shelf.read(overrides=ONE_MONTH_TERM + source).parameters["customer_term_max_months"][-1].sources[0].ref == "works council"
-    )
+    assert shelf.read(overrides=ONE_MONTH_TERM + source).parameters["customer_term_max_months"][-1].sources[0].ref == "works council"
 
 
 @pytest.mark.parametrize(
