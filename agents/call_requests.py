@@ -135,6 +135,7 @@ class CallRequestAgent:
     async def _finish_late(self, work: Work) -> None:
         """Wait for one partition's facts, within bounds, and decide: with them, or blocked as stale."""
         partition, barrier = work.partition, self._guard.barrier
+        before = partition.meta
         try:
             reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
             while not partition.ready and not partition.revoked:
@@ -142,6 +143,8 @@ class CallRequestAgent:
                 reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
             if not partition.revoked:
                 work.stale = not reached
+                if work.stale and partition.meta is before:
+                    await self._guard.ownership.unstick(partition, work.ends)
                 await self._turn.run([work])
         finally:
             self._busy.discard(partition)

@@ -25,7 +25,7 @@ from ops.live import LiveReader
 from ops.load import OpenLoop, SentTimes, producer_for, publish
 from ops.snapshot import Snapshot
 from ops.statistics import Seen, Statistics
-from ops.up import EXIT_CANNOT_START, EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE, Stack, UpOptions, _signals
+from ops.up import EXIT_CANNOT_START, EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE, Stack, UpOptions, stop_signals
 from ops.view import Screen, summary_lines
 from rules.errors import CannotStart
 from streams.embedded import StartCancelled
@@ -92,7 +92,7 @@ def run_demo(options: DemoOptions) -> int:
         quiet=True,
     )
     stack = Stack(up)
-    with _signals() as told, client_silenced():
+    with stop_signals() as told, client_silenced():
         try:
             stack.start(_say, lambda: told.code is not None)
             screen = Screen("ringfence demo")

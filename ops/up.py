@@ -273,7 +273,7 @@ def run_up(options: UpOptions) -> int:
     except ValueError as error:
         _say(str(error))
         return EXIT_USAGE
-    with _signals() as told:
+    with stop_signals() as told:
         try:
             stack.start(None if options.quiet else _say, lambda: told.code is not None)
             print(f"ready kafka={stack.kafka} redis={stack.redis}", flush=True)
@@ -303,7 +303,8 @@ class _Told:
 
 
 @contextmanager
-def _signals() -> Iterator[_Told]:
+def stop_signals() -> Iterator[_Told]:
+    """SIGTERM and Ctrl-C say so in what is yielded, while the block runs; a second Ctrl-C kills at once."""
     told = _Told()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup

@@ -16,7 +16,7 @@ from ops.client_log import client_silenced
 from ops.live import LiveReader
 from ops.snapshot import Snapshot
 from ops.statistics import Statistics
-from ops.up import EXIT_CANNOT_START, EXIT_STOPPED, EXIT_USAGE, _signals
+from ops.up import EXIT_CANNOT_START, EXIT_STOPPED, EXIT_USAGE, stop_signals
 from ops.view import Screen, summary_lines
 from rules.errors import CannotStart
 
@@ -40,7 +40,7 @@ def run_watch(settings: Settings, *, seconds: float | None, json_output: bool) -
     if seconds is not None and not seconds > 0:
         _say("--seconds: want more than 0")
         return EXIT_USAGE
-    with _signals() as told, client_silenced():
+    with stop_signals() as told, client_silenced():
         screen = Screen("ringfence watch")
         try:
             snapshot = asyncio.run(_watch(settings, seconds, None if json_output else screen, lambda: told.code is not None))

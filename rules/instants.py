@@ -22,7 +22,9 @@ AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-5][0-9])", re.ASCII
+)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LAST_ORDINAL = date.max.toordinal()
 # Local conversion must stay within the years that datetime knows, also a day to either side.
@@ -99,8 +101,8 @@ def at_local_time(day: int, since_midnight: int) -> int:
 
 
 def end_of_day(day: int) -> int:
-    """The first instant after a local day."""
-    return at_local_time(day + 1, 0)
+    """The first instant after a local day; for days at the end of the year 9999 and beyond, an instant near that end."""
+    return at_local_time(min(day + 1, _LAST_ORDINAL - 1), 0)
 
 
 @lru_cache(maxsize=65_536)  # a sixth of decide() was spent here and in format_instant: the same days and terms come again and again

@@ -18,7 +18,7 @@ from faust.types import TP
 from config.settings import Settings
 from rules.errors import Fenced, StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC
-from streams.barrier import Barrier
+from streams.barrier import Barrier, Ends
 from streams.partition import Partition
 from streams.state import Meta, Store
 
@@ -82,6 +82,15 @@ class Ownership:
         """Read a topic (name without prefix) of a partition again from an offset, because something in between was not delivered."""
         log.info("reading again", topic=topic, partition=partition.number, offset=offset)
         await self._rewind(TP(self._settings.topic(topic), partition.number), offset)
+
+    async def unstick(self, partition: Partition, ends: Ends) -> None:
+        """Read the fact topics that lag again from what is applied: nothing has come of them although the log goes on.
+
+        Faust's own seeks at a rebalance can land after ours; the batches in between would be waited for until the next fact comes.
+        """
+        for topic in FACT_MODELS:
+            if partition.applied(topic) < ends.of(topic, partition.number):
+                await self.rewind(partition, topic, partition.applied(topic))
 
     async def reconcile(self, partition: Partition, seen: Meta | None) -> None:
         """Redis does not say of a partition what we wrote last: we were replaced, and leave; or it forgot, and we read again."""

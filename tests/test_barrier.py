@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from faust.types import TP
 
 from rules.events import FACT_MODELS, REFERENCE_MODELS
 from tests.harness import Running, encode
@@ -265,3 +266,21 @@ async def test_an_objection_that_is_applied_while_its_number_is_being_decided_is
     monkeypatch.setattr(store, between, overtaken)
     assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
     assert len(taken) >= 2
+
+
+async def test_facts_that_were_passed_over_are_read_again_and_the_partition_goes_on(impatient: Running) -> None:
+    """A seek that lands in the wrong moment leaves a topic behind for good, unless somebody notices: the request that waited does."""
+    (called,) = numbers(1)
+    await impatient.client.put_all([consent(called)])
+    consumer, topic = impatient.worker.app.consumer, impatient.client.settings.topic("objections")
+    skipped = TP(topic, home(called, PARTITIONS))
+    consumer.pause_partitions({skipped})
+    written = await impatient.client.put(*objection(called))
+    await consumer._thread.rewind(skipped, written.offset + 1)
+    consumer.resume_partitions({skipped})
+    first = await ask(impatient.client, called)
+    assert first["reasons"] == ["S_STATE_STALE"]
+    partition = impatient.worker.guard.ownership.get(skipped.partition)
+    await wait_for(lambda: partition.applied("objections") > written.offset, within_s=10)
+    second = await ask(impatient.client, called)
+    assert "E_OBJECTION" in second["reasons"]
