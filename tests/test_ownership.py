@@ -18,6 +18,7 @@ import pytest
 import redis as redis_client
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from config.settings import Settings
 from rules.errors import StateError
@@ -277,6 +278,8 @@ class Fleet:
                     {topic.removeprefix(self.settings.topic_prefix): set(owned) for topic, owned in assignment.assignment if owned}
                 )
             return found
+        except GroupCoordinatorNotAvailableError:  # the broker has just started, and nobody can have joined
+            return []
         finally:
             await admin.close()
 
