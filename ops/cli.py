@@ -36,11 +36,19 @@ Overrides = Annotated[Path | None, typer.Option("--overrides", help="TOML file w
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.callback()
-def _root(show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and end.")] = False) -> None:
-    if show_version:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"ringfence {version('ringfence')}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

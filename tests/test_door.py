@@ -429,3 +429,9 @@ def test_of_an_empty_file_there_is_nothing_to_decide(tmp_path: Path) -> None:
     file.write_bytes(b"")
     done = decide_command(str(file))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_command_says_its_version() -> None:
+    """``ringfence --version`` needs no subcommand."""
+    done = subprocess.run([sys.executable, "-m", "ops.cli", "--version"], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "ringfence")
