@@ -16,7 +16,7 @@ from agents.context import Guard
 from agents.rejects import rejected_event, suspended_numbers
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
-from rules.events import FACT_MODELS, NumberEvent, read_event
+from rules.events import NumberEvent, read_event
 from rules.facts import NumberFacts
 from streams.partition import Partition
 from streams.partitioner import partition_of
@@ -161,8 +161,3 @@ class _SortedOut:
 
 def _was_forwarded(record: Any) -> bool:  # aiokafka's record
     return any(name == FORWARDED for name, _ in record.headers)
-
-
-def fact_agents(guard: Guard) -> dict[str, FactAgent]:
-    """One agent for each fact topic, by its name without prefix."""
-    return {topic: FactAgent(guard, topic) for topic in FACT_MODELS}

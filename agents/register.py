@@ -61,7 +61,7 @@ def _reference_agent(app: faust.App, work: ReferenceAgent, topic: str, fail: Fai
     async def agent(stream: Any) -> None:  # Faust's stream
         try:
             await work.run(_values(stream))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # as above
             fail(error)
 
     async def deliver(records: list[Any], next_offset: int) -> None:

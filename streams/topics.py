@@ -152,7 +152,7 @@ async def check_topics(settings: Settings) -> list[str]:
         await admin.close()
     for spec in present:
         problems += _problems(spec, described[spec.name], configs.get(spec.name, {}), settings)
-    counts = {len(described[spec.name]["partitions"]) for spec in present if spec.partitions != 1 or not spec.compacted}
+    counts = {len(described[spec.name]["partitions"]) for spec in present if not spec.compacted}
     if len(counts) > 1:
         problems.append(
             f"the topics keyed by number have different partition counts {sorted(counts)}: facts and requests of one number would meet "
