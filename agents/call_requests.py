@@ -16,6 +16,7 @@ from agents.turn import Turn, Work
 from rules.errors import StateError
 from rules.events import REQUEST_TOPIC
 from streams.partition import Partition
+from streams.tasks import Tasks
 from streams.transport import Fetched
 
 log = structlog.get_logger(__name__)
@@ -30,18 +31,16 @@ class CallRequestAgent:
 
     def __init__(self, guard: Guard, fail: Callable[[BaseException], None]) -> None:
         self._guard = guard
-        self._fail = fail
         self._turn = Turn(guard)
         self._waiting: dict[Partition, list[Fetched]] = {}
         self._busy: set[Partition] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(fail)
         self._something = asyncio.Event()
         self._room = asyncio.Event()
 
     async def run(self, batches: AsyncIterable[Fetched]) -> None:
         """Gather batches as they come, until the stream ends; turns run beside."""
-        turns = asyncio.create_task(self._run_turns())
-        turns.add_done_callback(self._done)
+        self._tasks.start(self._run_turns())
         try:
             async for fetched in batches:
                 partition = self._guard.ownership.get(fetched.tp.partition)
@@ -53,9 +52,7 @@ class CallRequestAgent:
                     self._room.clear()
                     await self._room.wait()
         finally:
-            turns.cancel()
-            for task in self._tasks:
-                task.cancel()
+            self._tasks.cancel()
 
     def _records_waiting(self) -> int:
         return sum(len(fetched.records) for batches in self._waiting.values() for fetched in batches)
@@ -101,9 +98,7 @@ class CallRequestAgent:
         late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
         for work in late:
             self._busy.add(work.partition)
-            task = asyncio.create_task(self._finish_late(work))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
+            self._tasks.start(self._finish_late(work))
         prompt = [work for work in works if work not in late]
         if prompt:
             await self._turn.run(prompt)
@@ -149,8 +144,3 @@ class CallRequestAgent:
         finally:
             self._busy.discard(partition)
             self._something.set()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)

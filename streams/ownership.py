@@ -21,6 +21,7 @@ from rules.events import FACT_MODELS, REQUEST_TOPIC
 from streams.barrier import Barrier, Ends
 from streams.partition import Partition
 from streams.state import Meta, Store
+from streams.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class Ownership:
         self._rewind = rewind
         self._fail = fail
         self._partitions: dict[int, Partition] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(fail)
 
     def get(self, number: int) -> Partition | None:
         """The partition of a number if we own it."""
@@ -62,7 +63,7 @@ class Ownership:
         """Begin to take partitions over; returns at once."""
         for number in partitions:
             partition = self._partitions[number] = Partition(number)
-            self._start(self._take_over(partition, generation))
+            self._tasks.start(self._take_over(partition, generation))
 
     def revoked(self) -> None:
         """Give everything up: what is still under way for a partition finds it revoked, and Redis refuses what it writes."""
@@ -74,9 +75,7 @@ class Ownership:
     async def stop(self) -> None:
         """Give everything up and end what is under way."""
         self.revoked()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.cancel(), return_exceptions=True)
 
     async def rewind(self, partition: Partition, topic: str, offset: int) -> None:
         """Read a topic (name without prefix) of a partition again from an offset, because something in between was not delivered."""
@@ -109,17 +108,7 @@ class Ownership:
             found=seen.applied if seen is not None else None,
         )
         partition.set_meta(None)
-        self._start(self._take_over(partition, mine.epoch))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+        self._tasks.start(self._take_over(partition, mine.epoch))
 
     async def _take_over(self, partition: Partition, generation: int) -> None:
         refusals = 0
