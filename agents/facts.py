@@ -13,11 +13,12 @@ from typing import Any, cast
 import structlog
 
 from agents.context import Guard
-from agents.rejects import rejected_event, suspended_numbers
+from agents.rejects import rejected_event
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
 from rules.events import NumberEvent, read_event
 from rules.facts import NumberFacts
+from rules.suspension import suspended_numbers
 from streams.partition import Partition
 from streams.partitioner import partition_of
 from streams.publisher import Output, moved_home

@@ -96,6 +96,35 @@ class NumberFacts(msgspec.Struct, array_like=True):
         return [stricter_relationship(versions) for versions in by_id.values()]
 
 
+def objection_of(event: NumberEvent) -> Objection | None:
+    """The objection that an event is or holds: of its own topic, an ``objected`` outcome, a used opt-out; None if it is none.
+
+    Those of other topics stand behind a prefix, because event_ids are unique within a topic only.
+    """
+    if isinstance(event, ObjectionEvent):
+        return Objection(
+            event_id=event.event_id,
+            at=event.at,
+            party_ids=_named(event.advertiser_id, event.intermediary_id),
+            call_centre_id=event.call_centre_id,
+            whole_call_centre=event.scope == "whole_call_centre",
+            subject=event.subject,
+        )
+    if isinstance(event, CallOutcomeEvent) and event.result == "objected":
+        named = _named(event.advertiser_id, event.intermediary_id)
+        return Objection(OUTCOME_PREFIX + event.event_id, event.at, named, event.call_centre_id)
+    if isinstance(event, RelationshipEvent) and event.optout_used:
+        return Objection(OPTOUT_PREFIX + event.event_id, event.at, (event.advertiser_id,))
+    return None
+
+
+def withdrawal_of(event: NumberEvent) -> Withdrawal | None:
+    """The withdrawal that a consent event is; None if it gives a consent, or is of another topic."""
+    if isinstance(event, ConsentEvent) and event.kind == "withdrawn":
+        return Withdrawal(event.event_id, event.at, _named(*event.party_ids or ()))
+    return None
+
+
 def _known(records: Iterable[Any], event_id: str) -> bool:
     return any(record.event_id == event_id for record in records)
 
@@ -103,8 +132,9 @@ def _known(records: Iterable[Any], event_id: str) -> bool:
 def _apply_consent(facts: NumberFacts, event: ConsentEvent, _log_time_ms: int) -> bool:
     if _known(facts.consents, event.event_id) or _known(facts.withdrawals, event.event_id):
         return False
-    if event.kind == "withdrawn":
-        facts.withdrawals.append(Withdrawal(event.event_id, event.at, _named(*event.party_ids or ())))
+    withdrawal = withdrawal_of(event)
+    if withdrawal is not None:
+        facts.withdrawals.append(withdrawal)
         return True
     evidence = event.evidence
     facts.consents.append(
@@ -127,25 +157,13 @@ def _apply_consent(facts: NumberFacts, event: ConsentEvent, _log_time_ms: int) -
 
 
 def _apply_objection(facts: NumberFacts, event: ObjectionEvent, _log_time_ms: int) -> bool:
-    return _object(
-        facts,
-        Objection(
-            event_id=event.event_id,
-            at=event.at,
-            party_ids=_named(event.advertiser_id, event.intermediary_id),
-            call_centre_id=event.call_centre_id,
-            whole_call_centre=event.scope == "whole_call_centre",
-            subject=event.subject,
-        ),
-        prefix="",
-    )
+    return _object(facts, event)
 
 
-def _object(facts: NumberFacts, objection: Objection, prefix: str) -> bool:
-    """Keep an objection under its event_id; those of other topics stand behind a prefix, because ids are unique per topic only."""
-    if prefix:
-        objection = msgspec.structs.replace(objection, event_id=prefix + objection.event_id)
-    if _known(facts.objections, objection.event_id):
+def _object(facts: NumberFacts, event: NumberEvent) -> bool:
+    """Keep the objection that an event holds, if it does, under its event_id. Returns whether it is new."""
+    objection = objection_of(event)
+    if objection is None or _known(facts.objections, objection.event_id):
         return False
     facts.objections.append(objection)
     return True
@@ -156,9 +174,7 @@ def _apply_outcome(facts: NumberFacts, event: CallOutcomeEvent, _log_time_ms: in
         return False
     responsible_id = event.advertiser_id if event.intermediary_id is None else event.intermediary_id
     facts.outcomes.append(Outcome(event.event_id, event.at, responsible_id, event.result))
-    if event.result == "objected":
-        named = _named(event.advertiser_id, event.intermediary_id)
-        _object(facts, Objection(event.event_id, event.at, named, event.call_centre_id), OUTCOME_PREFIX)
+    _object(facts, event)
     return True
 
 
@@ -208,9 +224,8 @@ def _apply_relationship(facts: NumberFacts, event: RelationshipEvent, _log_time_
     mark = f"r{event.event_id}"
     if _known(facts.relationships, event.event_id) or mark in facts.superseded:
         return False
-    if event.optout_used:
-        # Kept apart from the version: a later version does not undo an objection.
-        _object(facts, Objection(event.event_id, event.at, (event.advertiser_id,)), OPTOUT_PREFIX)
+    # A used opt-out is kept apart from the version: a later version does not undo an objection.
+    _object(facts, event)
     same = [version for version in facts.relationships if version.relationship_id == event.relationship_id]
     newest = same[0].at if same else None
     if newest is not None and event.at < newest:

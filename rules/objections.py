@@ -10,12 +10,18 @@ from collections.abc import Iterable
 
 from rules.call import Call
 from rules.records import Objection, source_event_id
+from rules.reference import Reference
 from rules.subjects import covers
 
 
 def reaching(call: Call, party_id: str) -> list[Objection]:
     """The objections on file that stop this call as a call of one party of its chain, lifted or not."""
-    return [objection for objection in call.facts.objections if _stops(call, objection, party_id)]
+    request = call.request
+    return [
+        objection
+        for objection in call.facts.objections
+        if reaches(objection, party_id, request.call_centre_id, request.subject, call.reference)
+    ]
 
 
 def evidence(objections: Iterable[Objection]) -> list[str]:
@@ -28,7 +34,7 @@ def withdrawals_reaching(call: Call, party_id: str) -> list[tuple[int, str]]:
     return [
         (withdrawal.at, withdrawal.event_id)
         for withdrawal in call.facts.withdrawals
-        if not withdrawal.party_ids or _names(call, withdrawal.party_ids, party_id)
+        if not withdrawal.party_ids or names(withdrawal.party_ids, party_id, call.reference)
     ]
 
 
@@ -45,19 +51,28 @@ def stopped_since(call: Call, at: int) -> bool:
     )
 
 
-def _stops(call: Call, objection: Objection, party_id: str) -> bool:
-    request = call.request
-    # An empty subject limits nothing, and a request without a subject may be about anything.
-    if objection.subject and request.subject is not None and not covers(objection.subject, request.subject):
+def reaches(objection: Objection, party_id: str, call_centre_id: str | None, subject: str | None, reference: Reference) -> bool:
+    """Whether an objection stops a call as a call of one party of its chain.
+
+    Args:
+        objection: as it is kept.
+        party_id: the responsible party or the advertiser.
+        call_centre_id: the hired call centre, if there is one.
+        subject: what the call is about; None: it may be about anything.
+        reference: for the brands.
+    """
+    # An empty subject limits nothing.
+    if objection.subject and subject is not None and not covers(objection.subject, subject):
         return False
     centre = objection.call_centre_id
     if objection.whole_call_centre or not objection.party_ids:
         if not centre:
             return True
-        if centre in (request.call_centre_id, party_id):
+        if centre in (call_centre_id, party_id):
             return True
-    return _names(call, objection.party_ids, party_id)
+    return names(objection.party_ids, party_id, reference)
 
 
-def _names(call: Call, party_ids: tuple[str, ...], party_id: str) -> bool:
-    return party_id in party_ids or any(call.reference.same_brand(party_id, named) for named in party_ids)
+def names(party_ids: tuple[str, ...], party_id: str, reference: Reference) -> bool:
+    """Whether a party is among some named ones, or of the same brand as one of them."""
+    return party_id in party_ids or any(reference.same_brand(party_id, named) for named in party_ids)
