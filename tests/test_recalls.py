@@ -215,7 +215,7 @@ async def test_every_approval_of_the_number_is_recalled_and_no_other(guard: Runn
 
 @pytest.mark.broker
 async def test_an_approval_that_has_ended_is_not_recalled(guard: Running) -> None:
-    """Valid for 60 s: at 61 s an objection meets nothing. (At 59 s it does: the tests above are within the first.)"""
+    """Valid for 60 s: at 61 s an objection meets nothing; the tests above are within the first minute."""
     (of,) = numbers(1)
     asked = await approved(guard, of)
     before = guard.clock.instant
