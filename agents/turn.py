@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -44,7 +45,8 @@ _encode_fields = msgspec.msgpack.Encoder().encode
 class Work:
     """The requests of one partition that a turn decides.
 
-    ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time.
+    ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time;
+    ``unpublished`` is what the broker has not acknowledged at the last attempt.
     """
 
     partition: Partition
@@ -54,6 +56,7 @@ class Work:
     requests: list[tuple[int, CallRequest]] = field(default_factory=list)
     replayed: list[Journalled] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    unpublished: Sequence[Output] | None = None
 
     @property
     def numbers(self) -> list[str]:
@@ -62,23 +65,37 @@ class Work:
 
 
 class Turn:
-    """Runs the work of some partitions together: one read, one round of scripts, one publish."""
+    """Decides the work of some partitions together, in one read and one round of scripts, and publishes it partition by partition."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    async def run(self, works: list[Work]) -> None:
-        """Decide and publish; returns when all is acknowledged, or the partitions are no longer ours."""
+    async def decide(self, works: list[Work]) -> None:
+        """Decide and store; returns when all is in Redis, or the partitions are no longer ours."""
         for work in works:
             self._read(work)
         await self._admit([work for work in works if work.requests])
-        await self._publish([work for work in works if not work.partition.revoked])
-        for work in works:
-            if work.partition.revoked:
-                continue
-            for fetched in work.batches:
-                fetched.acknowledge()
-            work.partition.next_request = work.batches[-1].next_offset
+
+    async def publish(self, work: Work) -> bool:
+        """Try to publish what was decided for a partition and has not been acknowledged yet; then acknowledge its requests.
+
+        Returns:
+            Whether that is done, or the partition no longer ours. If not, the broker did not take everything: it has been said why.
+        """
+        if work.partition.revoked:
+            return True
+        unpublished = self._outputs(work) if work.unpublished is None else work.unpublished
+        try:
+            await self._guard.publisher.publish(unpublished)
+        except DeliveryFailed as error:
+            work.unpublished = error.undelivered
+            self._guard.counts.update(error.refusals)
+            log.warning("decisions wait", partition=work.partition.number, reason=str(error))
+            return False
+        for fetched in work.batches:
+            fetched.acknowledge()
+        work.partition.next_request = work.batches[-1].next_offset
+        return True
 
     def _read(self, work: Work) -> None:
         """Sort the records: to be replayed, to be sent home, to be rejected, to be decided."""
@@ -162,31 +179,14 @@ class Turn:
             return False
         return True
 
-    async def _publish(self, works: list[Work]) -> None:
-        """Publish until the broker has acknowledged everything, or the partitions are no longer ours."""
-        settings = self._guard.settings
+    def _outputs(self, work: Work) -> list[Output]:
+        """Everything that a work has to publish."""
+        settings, partition = self._guard.settings, work.partition.number
         approved, blocked = settings.topic(APPROVED), settings.topic(BLOCKED)
-        while works:
-            outputs = [output for work in works for output in work.outputs]
-            for work in works:
-                outputs += [
-                    Output(
-                        approved if is_approval else blocked,
-                        work.partition.number,
-                        number.encode(),
-                        record,
-                        (("input-offset", str(offset).encode()),),
-                    )
-                    for offset, is_approval, number, record in sorted(work.replayed)
-                ]
-            try:
-                await self._guard.publisher.publish(outputs)
-            except DeliveryFailed as error:
-                log.warning("decisions wait", reason=str(error))
-                await asyncio.sleep(_RETRY_S)
-                works = [work for work in works if not work.partition.revoked]
-            else:
-                return
+        return work.outputs + [
+            Output(approved if is_approval else blocked, partition, number.encode(), record, (("input-offset", str(offset).encode()),))
+            for offset, is_approval, number, record in sorted(work.replayed)
+        ]
 
 
 class _Decided:
