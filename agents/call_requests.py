@@ -1,7 +1,8 @@
 """The agent of call-requests: gathers what has come for every partition and runs it in turns, one at a time for each partition.
 
 At a low load every fetch brings one record; an agent that made a turn of each would fall seconds behind at 1,000 requests a second.
-So each turn takes all that waits. A partition whose facts are not applied yet is left to wait on its own, and holds up no other.
+So each turn takes all that waits. A partition whose facts are not applied yet, or whose decisions the broker does not take, is left to
+wait on its own and holds up no other: when too much waits, what waits for such a partition is dropped, and read again later.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from streams.transport import Fetched
 log = structlog.get_logger(__name__)
 
 _PROMPT_S = 0.05  # facts that are under way are applied within this, as a rule; who needs longer waits apart
-_RETRY_S = 0.2
+_PUBLISHED_S = 0.5  # decisions are acknowledged within this, as a rule; the next turn does not wait longer for them
+_RETRY_S, _MOST_RETRY_S = 0.2, 3.0
 _MOST_WAITING = 20_000
 
 
@@ -33,7 +35,10 @@ class CallRequestAgent:
         self._guard = guard
         self._turn = Turn(guard)
         self._waiting: dict[Partition, list[Fetched]] = {}
+        #: In a turn; those of them that wait for facts or for the broker; those of these whose requests have been dropped.
         self._busy: set[Partition] = set()
+        self._held_up: set[Partition] = set()
+        self._passed_over: set[Partition] = set()
         self._tasks = Tasks(fail)
         self._something = asyncio.Event()
         self._room = asyncio.Event()
@@ -44,18 +49,37 @@ class CallRequestAgent:
         try:
             async for fetched in batches:
                 partition = self._guard.ownership.get(fetched.tp.partition)
-                if partition is None:
-                    continue  # of an assignment that is over; the new owner reads it again
+                if partition is None or partition in self._passed_over:
+                    continue  # of an assignment that is over, and read by the new owner; or to be read again
                 self._waiting.setdefault(partition, []).append(fetched)
                 self._something.set()
                 while self._records_waiting() > _MOST_WAITING:
-                    self._room.clear()
-                    await self._room.wait()
+                    self._pass_over()
+                    if self._records_waiting() > _MOST_WAITING:
+                        self._room.clear()
+                        await self._room.wait()
         finally:
             self._tasks.cancel()
 
     def _records_waiting(self) -> int:
         return sum(len(fetched.records) for batches in self._waiting.values() for fetched in batches)
+
+    def _pass_over(self) -> None:
+        """Drop what waits for partitions that are held up, so that there is room for the others; they read it again."""
+        for partition in self._held_up & self._waiting.keys():
+            del self._waiting[partition]
+            self._passed_over.add(partition)
+
+    async def _go_on(self, partition: Partition) -> None:
+        """A partition is through with its turn: it may be in the next one, with what was dropped meanwhile read again."""
+        self._busy.discard(partition)
+        self._held_up.discard(partition)
+        if partition in self._passed_over:
+            self._passed_over.discard(partition)
+            self._waiting.pop(partition, None)
+            if not partition.revoked and partition.next_request is not None:
+                await self._guard.ownership.rewind(partition, REQUEST_TOPIC, partition.next_request)
+        self._something.set()
 
     async def _run_turns(self) -> None:
         while True:
@@ -98,10 +122,29 @@ class CallRequestAgent:
         late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
         for work in late:
             self._busy.add(work.partition)
+            self._held_up.add(work.partition)
             self._tasks.start(self._finish_late(work))
         prompt = [work for work in works if work not in late]
         if prompt:
-            await self._turn.run(prompt)
+            await self._turn.decide(prompt)
+            await self._publish(prompt)
+
+    async def _publish(self, works: list[Work]) -> None:
+        """Publish what was decided, each partition for itself; those that the broker does not take in time are finished apart."""
+        self._busy.update(work.partition for work in works)
+        await asyncio.wait([self._tasks.start(self._finish(work)) for work in works], timeout=_PUBLISHED_S)
+
+    async def _finish(self, work: Work) -> None:
+        """Publish until the broker has acknowledged all of it; what it refuses is neither left out nor replaced."""
+        pause_s = _RETRY_S
+        try:
+            while not await self._turn.publish(work):
+                self._held_up.add(work.partition)
+                self._room.set()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_RETRY_S)
+        finally:
+            await self._go_on(work.partition)
 
     async def _has_gap(self, partition: Partition, batches: list[Fetched]) -> bool:
         """Whether requests are missing before a batch; if so they are read again, and the batch with them."""
@@ -131,16 +174,13 @@ class CallRequestAgent:
         """Wait for one partition's facts, within bounds, and decide: with them, or blocked as stale."""
         partition, barrier = work.partition, self._guard.barrier
         before = partition.meta
-        try:
+        reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
+        while not partition.ready and not partition.revoked:
+            # Without the state of the partition not even a refusal can be remembered: wait until it is taken over or rebuilt.
             reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
-            while not partition.ready and not partition.revoked:
-                # Without the state of the partition not even a refusal can be remembered: wait until it is taken over or rebuilt.
-                reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
-            if not partition.revoked:
-                work.stale = not reached
-                if work.stale and partition.meta is before:
-                    await self._guard.ownership.unstick(partition, work.ends)
-                await self._turn.run([work])
-        finally:
-            self._busy.discard(partition)
-            self._something.set()
+        if not partition.revoked:
+            work.stale = not reached
+            if work.stale and partition.meta is before:
+                await self._guard.ownership.unstick(partition, work.ends)
+            await self._turn.decide([work])
+        await self._finish(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from config.clock import Clock
@@ -43,11 +42,9 @@ class Guard:
         fact_offsets = {topic: meta.applied.get(topic, 0) for topic in FACT_MODELS}
         return fact_offsets | {topic: self.feed.applied(topic) for topic in REFERENCE_MODELS}
 
-    def note_published(self, acknowledged: Iterable[Acknowledged]) -> None:
-        """Tell the partitions where their decisions and recalls lie, so that what others wrote there is noticed."""
-        prefix = self.settings.topic_prefix
-        for one in acknowledged:
-            partition = self.ownership.get(one.partition)
-            topic = one.topic.removeprefix(prefix)
-            if partition is not None and topic in OUTPUTS:
-                partition.published(topic, one.begin, one.end)
+    def note_published(self, where: Acknowledged) -> None:
+        """Tell a partition where its decisions and recalls lie, so that what others wrote there is noticed."""
+        partition = self.ownership.get(where.partition)
+        topic = where.topic.removeprefix(self.settings.topic_prefix)
+        if partition is not None and topic in OUTPUTS:
+            partition.published(topic, where.begin, where.end)

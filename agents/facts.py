@@ -8,7 +8,7 @@ repeats work that merges to the same state, a crash after it leaves recalls in R
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +27,7 @@ from streams.partition import Partition
 from streams.partitioner import partition_of
 from streams.publisher import Output, moved_home
 from streams.state import FactBatch, FactSnapshot, Meta, Written, keep_entries_s
+from streams.tasks import Tasks
 from streams.topics import REJECTED
 from streams.transport import Fetched
 
@@ -34,48 +35,86 @@ log = structlog.get_logger(__name__)
 
 #: On the null by which the finder of a broken record tells another partition to suspend a number: it has been reported already.
 FORWARDED = "ringfence-forwarded"
-_RETRY_S = 0.2
+_RETRY_S, _MOST_RETRY_S = 0.2, 3.0
 
 
 class FactAgent:
     """Applies one fact topic."""
 
-    def __init__(self, guard: Guard, topic: str) -> None:
+    def __init__(self, guard: Guard, topic: str, fail: Callable[[BaseException], None]) -> None:
         self._guard = guard
         self._topic = topic
+        self._tasks = Tasks(fail)
+        #: Partitions that wait for Redis or the broker; whether batches of them have been dropped meanwhile.
+        self._held_up: dict[Partition, bool] = {}
 
     async def run(self, batches: AsyncIterable[Fetched]) -> None:
-        """Apply batches as they come, until the stream ends."""
-        async for fetched in batches:
-            partition = self._guard.ownership.get(fetched.tp.partition)
-            if partition is not None:
-                await self.apply(partition, fetched)
+        """Apply batches as they come, until the stream ends.
 
-    async def apply(self, partition: Partition, fetched: Fetched) -> None:
-        """Apply one batch, however long Redis or the broker take; give up only when the partition is no longer ours to write.
+        A partition that Redis or the broker hold up is finished apart, and holds up no other. What comes for it meanwhile is dropped:
+        the topic is read again then.
+        """
+        try:
+            async for fetched in batches:
+                partition = self._guard.ownership.get(fetched.tp.partition)
+                if partition is None:
+                    continue
+                if partition in self._held_up:
+                    self._held_up[partition] = True
+                    continue
+                sorted_out = _SortedOut(self._guard, self._topic, fetched)
+                if not await self._apply(partition, fetched, sorted_out):
+                    self._held_up[partition] = False
+                    self._tasks.start(self._finish(partition, fetched, sorted_out))
+        finally:
+            self._tasks.cancel()
+
+    async def _finish(self, partition: Partition, fetched: Fetched, sorted_out: _SortedOut) -> None:
+        """Apply a batch that could not be applied at once, however long Redis or the broker take."""
+        pause_s = _RETRY_S
+        try:
+            await asyncio.sleep(pause_s)
+            while not await self._apply(partition, fetched, sorted_out):
+                # Redis comes back for all; a record that the broker refuses waits for an operator.
+                pause_s = min(2 * pause_s, _MOST_RETRY_S) if sorted_out.unpublished else _RETRY_S
+                await asyncio.sleep(pause_s)
+        finally:
+            dropped = self._held_up.pop(partition)
+        if dropped and partition.ready:
+            await self._guard.ownership.rewind(partition, self._topic, partition.applied(self._topic))
+
+    async def _apply(self, partition: Partition, fetched: Fetched, sorted_out: _SortedOut) -> bool:
+        """Try to apply one batch. Returns whether it is done with: applied, or no longer wanted.
 
         A batch that comes too early, before the partition is taken over or behind a gap, is dropped: the topic is read again from the
         offset that is applied.
         """
-        sorted_out = _SortedOut(self._guard, self._topic, fetched)
-        while partition.ready:
+        if not await self._wanted(partition, fetched):
+            return True
+        try:
+            await sorted_out.publish()
             async with partition.lock:
-                if partition.meta is None:
-                    return
-                if partition.has_gap(self._topic, fetched):
-                    await self._guard.ownership.rewind(partition, self._topic, partition.applied(self._topic))
-                    return
-                if fetched.next_offset <= partition.applied(self._topic):
-                    fetched.acknowledge()
-                    return
-                try:
-                    await sorted_out.publish_once()
-                    if await self._merge(partition, fetched, sorted_out):
-                        fetched.acknowledge()
-                        return
-                except (StateError, DeliveryFailed) as error:
-                    log.warning("facts wait", topic=self._topic, partition=partition.number, reason=str(error))
-            await asyncio.sleep(_RETRY_S)
+                if not await self._wanted(partition, fetched):
+                    return True
+                if not await self._merge(partition, fetched, sorted_out):
+                    return False
+        except (StateError, DeliveryFailed) as error:
+            log.warning("facts wait", topic=self._topic, partition=partition.number, reason=str(error))
+            return False
+        fetched.acknowledge()
+        return True
+
+    async def _wanted(self, partition: Partition, fetched: Fetched) -> bool:
+        """Whether a batch is the next one to be applied."""
+        if not partition.ready:
+            return False
+        if partition.has_gap(self._topic, fetched):
+            await self._guard.ownership.rewind(partition, self._topic, partition.applied(self._topic))
+            return False
+        if fetched.next_offset <= partition.applied(self._topic):
+            fetched.acknowledge()
+            return False
+        return True
 
     async def _merge(self, partition: Partition, fetched: Fetched, sorted_out: _SortedOut) -> bool:
         """Merge a batch into the states and publish what it recalls. Returns whether that was done."""
@@ -148,8 +187,8 @@ class _SortedOut:
         self._topic = topic
         self._events: dict[str, list[tuple[NumberEvent, Any]]] = {}
         self._suspensions: dict[str, Any] = {}
-        self._outputs: list[Output] = []
         self._stopped: set[str] = set()
+        self.unpublished: list[Output] = []
         for record in fetched.records:
             self._sort(record)
 
@@ -181,22 +220,26 @@ class _SortedOut:
                     new_stops.append(stop)
         return _Merged(changed, stops, new_stops)
 
-    async def publish_once(self) -> None:
-        """Publish misplaced and rejected records, unless that has been done.
+    async def publish(self) -> None:
+        """Publish those misplaced and rejected records that the broker has not acknowledged yet.
 
         Raises:
-            DeliveryFailed: the broker did not acknowledge them; try again.
+            DeliveryFailed: it did not acknowledge them all; try again.
         """
-        if self._outputs:
-            await self._guard.publisher.publish(self._outputs)
-            self._outputs = []
+        try:
+            await self._guard.publisher.publish(self.unpublished)
+        except DeliveryFailed as error:
+            self.unpublished = list(error.undelivered)
+            self._guard.counts.update(error.refusals)
+            raise
+        self.unpublished = []
 
     def _sort(self, record: Any) -> None:  # aiokafka's record
         guard = self._guard
         sent_home = moved_home(record, self._topic, guard.settings)
         if sent_home is not None:
             guard.counts[f"misplaced {self._topic}"] += 1
-            self._outputs.append(sent_home)
+            self.unpublished.append(sent_home)
             return
         try:
             event, unknown_fields = read_event(self._topic, record.key, record.value)
@@ -214,7 +257,7 @@ class _SortedOut:
         if not _was_forwarded(record):
             guard.counts[f"rejected {self._topic} {error.code}"] += 1
             key, value = rejected_event(record, self._topic, error, guard.clock.now())
-            self._outputs.append(Output(settings.topic(REJECTED), record.partition, key, value))
+            self.unpublished.append(Output(settings.topic(REJECTED), record.partition, key, value))
         for number in suspended_numbers(self._topic, record.key, record.value):
             home = partition_of(number.encode(), settings.partitions)
             if home == record.partition:
@@ -224,7 +267,7 @@ class _SortedOut:
             else:
                 # The owner of that partition has to suspend it, because its state is the only one that counts: to it, a null is as
                 # broken as the record was, and never too large to be passed on.
-                self._outputs.append(Output(settings.topic(self._topic), home, number.encode(), None, [(FORWARDED, b"1")]))
+                self.unpublished.append(Output(settings.topic(self._topic), home, number.encode(), None, [(FORWARDED, b"1")]))
 
 
 def _was_forwarded(record: Any) -> bool:  # aiokafka's record

@@ -81,7 +81,7 @@ async def publish_recalls(guard: Guard, partition: Partition, batch: FactBatch) 
     outputs = recall_outputs(guard.settings, partition.number, batch.recalls)
     while not partition.revoked:
         try:
-            guard.note_published(await guard.publisher.publish(outputs))
+            await guard.publisher.publish(outputs)
         except DeliveryFailed as error:
             log.warning("recalls wait", partition=partition.number, reason=str(error))
             await asyncio.sleep(_RETRY_S)

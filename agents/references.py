@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, NamedTuple, cast
 
 import structlog
@@ -14,11 +14,12 @@ from rules.errors import DeliveryFailed, InputError
 from rules.events import ReferenceEntry, read_event
 from streams.partitioner import partition_of
 from streams.publisher import Output
+from streams.tasks import Tasks
 from streams.topics import REJECTED
 
 log = structlog.get_logger(__name__)
 
-_RETRY_S = 0.2
+_RETRY_S, _MOST_RETRY_S = 0.2, 3.0
 
 
 class ReferenceBatch(NamedTuple):
@@ -31,18 +32,22 @@ class ReferenceBatch(NamedTuple):
 class ReferenceAgent:
     """Keeps the entries of one reference topic."""
 
-    def __init__(self, guard: Guard, topic: str) -> None:
+    def __init__(self, guard: Guard, topic: str, fail: Callable[[BaseException], None]) -> None:
         self._guard = guard
         self._topic = topic
+        self._tasks = Tasks(fail)
 
     async def run(self, batches: AsyncIterable[ReferenceBatch]) -> None:
         """Take entries in as they come, until the stream ends."""
-        async for batch in batches:
-            for record in batch.records:
-                await self._take_in(record)
-            self._guard.feed.mark_applied(self._topic, batch.next_offset)
+        try:
+            async for batch in batches:
+                for record in batch.records:
+                    self._take_in(record)
+                self._guard.feed.mark_applied(self._topic, batch.next_offset)
+        finally:
+            self._tasks.cancel()
 
-    async def _take_in(self, record: Any) -> None:  # aiokafka's record
+    def _take_in(self, record: Any) -> None:  # aiokafka's record
         reference = self._guard.reference
         try:
             if record.value is None:
@@ -50,23 +55,31 @@ class ReferenceAgent:
                 return
             entry, unknown_fields = read_event(self._topic, record.key, record.value)
         except InputError as error:
-            await self._reject(record, error)
+            self._reject(record, error)
             return
         self._guard.counts["unknown fields"] += unknown_fields
         reference.put(self._topic, cast("ReferenceEntry", entry))
 
-    async def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
+    def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
         """Report a broken entry; the entry before it stays. Every worker reads it, so one report comes from each."""
         guard, settings = self._guard, self._guard.settings
         guard.counts[f"rejected {self._topic} {error.code}"] += 1
         key, value = rejected_event(record, self._topic, error, guard.clock.now())
         output = Output(settings.topic(REJECTED), partition_of(key or b"", settings.partitions), key, value)
+        # Apart: requests wait for this topic, and must not wait for the report. A worker that dies before it is written loses
+        # nothing, because the next one reads the topic from its beginning and reports the entry again.
+        self._tasks.start(self._report(output))
+
+    async def _report(self, output: Output) -> None:
+        pause_s = _RETRY_S
         while True:
             try:
-                await guard.publisher.publish([output])
+                await self._guard.publisher.publish([output])
             except DeliveryFailed as failure:
+                self._guard.counts.update(failure.refusals)
                 log.warning("a rejected entry waits to be reported", topic=self._topic, reason=str(failure))
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_RETRY_S)
             else:
                 return
 

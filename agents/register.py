@@ -50,8 +50,8 @@ def register_agents(app: faust.App, guard: Guard, fail: Fail) -> dict[str, Calla
 
     consume(REQUEST_TOPIC, CallRequestAgent(guard, fail))
     for topic in FACT_MODELS:
-        consume(topic, FactAgent(guard, topic))
-    return {topic: _reference_agent(app, ReferenceAgent(guard, topic), topic, fail) for topic in REFERENCE_MODELS}
+        consume(topic, FactAgent(guard, topic, fail))
+    return {topic: _reference_agent(app, ReferenceAgent(guard, topic, fail), topic, fail) for topic in REFERENCE_MODELS}
 
 
 def _reference_agent(app: faust.App, work: ReferenceAgent, topic: str, fail: Fail) -> Callable[[list[Any], int], Awaitable[None]]:

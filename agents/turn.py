@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -47,7 +48,9 @@ _encode_fields = msgspec.msgpack.Encoder().encode
 class Work:
     """The requests of one partition that a turn decides.
 
-    ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time.
+    ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time;
+    ``unpublished`` is what the broker has not acknowledged at the last attempt; ``publishing`` is open from the moment at which Redis
+    may have taken the decisions until they are published.
     """
 
     partition: Partition
@@ -57,6 +60,8 @@ class Work:
     requests: list[tuple[int, CallRequest]] = field(default_factory=list)
     replayed: list[Journalled] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    unpublished: Sequence[Output] | None = None
+    publishing: ExitStack = field(default_factory=ExitStack)
 
     @property
     def numbers(self) -> list[str]:
@@ -65,24 +70,41 @@ class Work:
 
 
 class Turn:
-    """Runs the work of some partitions together: one read, one round of scripts, one publish."""
+    """Decides the work of some partitions together, in one read and one round of scripts, and publishes it partition by partition."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    async def run(self, works: list[Work]) -> None:
-        """Decide and publish; returns when all is acknowledged, or the partitions are no longer ours."""
+    async def decide(self, works: list[Work]) -> None:
+        """Decide and store; returns when all is in Redis, or the partitions are no longer ours."""
         for work in works:
             self._read(work)
-        with ExitStack() as publishing:
-            await self._admit([work for work in works if work.requests], publishing)
-            await self._publish([work for work in works if not work.partition.revoked])
-        for work in works:
-            if work.partition.revoked:
-                continue
-            for fetched in work.batches:
-                fetched.acknowledge()
-            work.partition.next_request = work.batches[-1].next_offset
+        await self._admit([work for work in works if work.requests])
+
+    async def publish(self, work: Work) -> bool:
+        """Try to publish what was decided for a partition and has not been acknowledged yet; then acknowledge its requests.
+
+        Returns:
+            Whether that is done, or the partition no longer ours. If not, the broker did not take everything: it has been said why.
+        """
+        if work.partition.revoked:
+            work.publishing.close()
+            return True
+        if work.unpublished is None:
+            work.publishing.enter_context(work.partition.publishing())
+            work.unpublished = self._outputs(work)
+        try:
+            await self._guard.publisher.publish(work.unpublished)
+        except DeliveryFailed as error:
+            work.unpublished = error.undelivered
+            self._guard.counts.update(error.refusals)
+            log.warning("decisions wait", partition=work.partition.number, reason=str(error))
+            return False
+        work.publishing.close()
+        for fetched in work.batches:
+            fetched.acknowledge()
+        work.partition.next_request = work.batches[-1].next_offset
+        return True
 
     def _read(self, work: Work) -> None:
         """Sort the records: to be replayed, to be sent home, to be rejected, to be decided."""
@@ -113,12 +135,12 @@ class Turn:
         key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
         work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
 
-    async def _admit(self, works: list[Work], publishing: ExitStack) -> None:
+    async def _admit(self, works: list[Work]) -> None:
         """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved."""
         while works := [work for work in works if not work.partition.revoked]:
             usable = [work for work in works if self._usable(work)]
             try:
-                stored = await self._admit_once(usable, publishing) if usable else []
+                stored = await self._admit_once(usable) if usable else []
             except StateError as error:
                 log.warning("requests wait", partitions=[work.partition.number for work in works], reason=str(error))
                 stored = []
@@ -130,7 +152,7 @@ class Turn:
         """Whether the partition's state may be used for this work; it may be rebuilt meanwhile, and then has to catch up first."""
         return work.partition.ready and (work.stale or self._guard.barrier.is_reached(work.partition, work.ends))
 
-    async def _admit_once(self, works: list[Work], publishing: ExitStack) -> list[Work]:
+    async def _admit_once(self, works: list[Work]) -> list[Work]:
         """Read, decide and store once. Returns the work whose decisions were stored; the rest has to be decided again."""
         guard = self._guard
         snapshots = await guard.store.read_for_turn({work.partition.number: work.numbers for work in works})
@@ -150,7 +172,7 @@ class Turn:
                 admitted = turns.get(id(made), 1)  # there was nothing to store
                 if admitted > 0:
                     self._stored(made, admitted)
-                    publishing.enter_context(made.work.partition.publishing())
+                    made.work.publishing.enter_context(made.work.partition.publishing())
                     stored.append(made.work)
                 elif admitted < 0:
                     guard.ownership.forgot(made.work.partition, None)
@@ -178,31 +200,14 @@ class Turn:
             return False
         return True
 
-    async def _publish(self, works: list[Work]) -> None:
-        """Publish until the broker has acknowledged everything, or the partitions are no longer ours."""
-        settings = self._guard.settings
+    def _outputs(self, work: Work) -> list[Output]:
+        """Everything that a work has to publish."""
+        settings, partition = self._guard.settings, work.partition.number
         approved, blocked = settings.topic(APPROVED), settings.topic(BLOCKED)
-        while works:
-            outputs = [output for work in works for output in work.outputs]
-            for work in works:
-                outputs += [
-                    Output(
-                        approved if item.approved else blocked,
-                        work.partition.number,
-                        item.number.encode(),
-                        item.record,
-                        headers_of(item),
-                    )
-                    for item in sorted(work.replayed, key=lambda item: item.offset)
-                ]
-            try:
-                self._guard.note_published(await self._guard.publisher.publish(outputs))
-            except DeliveryFailed as error:
-                log.warning("decisions wait", reason=str(error))
-                await asyncio.sleep(_RETRY_S)
-                works = [work for work in works if not work.partition.revoked]
-            else:
-                return
+        return work.outputs + [
+            Output(approved if item.approved else blocked, partition, item.number.encode(), item.record, headers_of(item))
+            for item in sorted(work.replayed, key=lambda item: item.offset)
+        ]
 
 
 class _Decided:

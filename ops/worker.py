@@ -60,6 +60,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self.app: faust.App = create_app(settings)
         self.guard = self._wired(settings)
+        self.guard.publisher.on_acknowledged = self.guard.note_published
         self._latecomers = Latecomers(self.guard)
         self._deliver_to = register_agents(self.app, self.guard, self.fail)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)

@@ -15,6 +15,11 @@ RingfenceError
 Messages name the field, the shape found and the remedy; never the value, because a number is personal data.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class RingfenceError(Exception):
     """Root of everything that ringfence raises on purpose."""
@@ -56,7 +61,17 @@ class Fenced(StateError):
 
 
 class DeliveryFailed(RingfenceError):
-    """The broker did not acknowledge a record in time; nothing was committed."""
+    """The broker did not acknowledge every record; nothing was committed.
+
+    Attributes:
+        undelivered: the records that it did not acknowledge; publishing them again is safe.
+        refusals: how many of them by topic and reason, for the counts.
+    """
+
+    def __init__(self, message: str, undelivered: Sequence[Any] = (), refusals: Mapping[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.undelivered = undelivered
+        self.refusals = refusals or {}
 
 
 class CannotStart(RingfenceError):

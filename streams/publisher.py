@@ -1,16 +1,21 @@
-"""Publishes whole batches with acks=all and waits for the broker's acknowledgement."""
+"""Publishes whole batches with acks=all and waits for the broker's acknowledgement.
+
+Every partition of a topic is published to on its own: one that the broker does not take records for holds up no other. A batch that
+is too large for its topic is halved until what is refused is one record; that one stays undelivered until an operator raises the
+limit, because a record that is left out is a call that nobody decided.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from config.settings import Settings
 from rules.e164 import is_e164
@@ -19,7 +24,8 @@ from rules.events import MAX_RECORD_BYTES
 from streams.partitioner import partition_of
 
 _BATCH_BYTES = 900_000  # below the broker's default limit of 1 MiB a batch, with room for its headers
-_MAX_REQUEST_BYTES = 1_048_576
+#: A topic must take records of this size (Kafka's default): the bytes of a broken record, in base64, are the largest that are written.
+MAX_MESSAGE_BYTES = 1_048_576
 _MAX_HEADER_BYTES = 64 * 1024  # more than this does not travel with a misplaced record, which might become too large to publish
 
 log = structlog.get_logger(__name__)
@@ -47,6 +53,10 @@ class Output:
     headers: Headers = ()
 
 
+#: A record that was not acknowledged, and why.
+Missed = tuple[Output, Exception]
+
+
 def moved_home(record: Any, topic: str, settings: Settings) -> Output | None:
     """A record of a topic keyed by number (name without prefix), as it has to be published to the partition of its key.
 
@@ -70,6 +80,8 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        #: Told where every acknowledged batch lies.
+        self.on_acknowledged: Callable[[Acknowledged], None] = lambda _where: None
 
     async def start(self) -> None:
         """Connect."""
@@ -80,7 +92,7 @@ class Publisher:
             acks="all",
             linger_ms=0,
             max_batch_size=_BATCH_BYTES,
-            max_request_size=_MAX_REQUEST_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
             request_timeout_ms=int(self._settings.publish_timeout_s * 1000),
         )
         await self._producer.start()
@@ -95,48 +107,81 @@ class Publisher:
         producer = self._running()
         return len(await producer.partitions_for(topic))
 
-    async def publish(self, outputs: Iterable[Output]) -> list[Acknowledged]:
+    async def publish(self, outputs: Iterable[Output]) -> None:
         """Publish records, in order within a partition, and wait until the broker has acknowledged them all.
 
-        Returns:
-            Where they are, batch by batch.
-
         Raises:
-            DeliveryFailed: a record stayed unacknowledged; publishing the same again is safe.
+            DeliveryFailed: some stayed unacknowledged within ``publish_timeout_s``, and says which; the others are done.
         """
         grouped: dict[TopicPartition, list[Output]] = defaultdict(list)
         for output in outputs:
             grouped[TopicPartition(output.topic, output.partition)].append(output)
+        missed = [one for lost in await asyncio.gather(*(self._deliver(tp, batch) for tp, batch in grouped.items())) for one in lost]
+        if missed:
+            prefix = self._settings.topic_prefix
+            refusals = Counter(f"not taken {output.topic.removeprefix(prefix)} {type(error).__name__}" for output, error in missed)
+            reasons = ", ".join(f"{count} {what}" for what, count in refusals.items())
+            raise DeliveryFailed(f"the broker did not acknowledge: {reasons}", [output for output, _ in missed], refusals)
+
+    async def _deliver(self, tp: TopicPartition, outputs: list[Output]) -> list[Missed]:
+        """Publish to one partition. Returns what was not acknowledged in time, with the reason."""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
-                sent = [acknowledgement for tp, batch in grouped.items() for acknowledgement in await self._send(tp, batch)]
-                return [
-                    Acknowledged(one.topic, one.partition, one.offset, one.offset + count)
-                    for one, count in zip(
-                        await asyncio.gather(*(future for future, _ in sent)), (count for _, count in sent), strict=True
-                    )
-                ]
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise DeliveryFailed(f"the broker did not take {sum(map(len, grouped.values()))} records: {error!r}") from None
+                return await self._send(tp, outputs)
+        except TimeoutError as error:
+            return [(output, error) for output in outputs]
 
-    async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[tuple[asyncio.Future[Any], int]]:
-        """Hand the records of one partition over. Returns the acknowledgement to come and the count of records, batch by batch."""
+    async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[Missed]:
         producer = self._running()
-        sent = []
-        batch = producer.create_batch()
+        missed: list[Missed] = []
+        sent: list[tuple[list[Output], asyncio.Future[Any]]] = []
+        try:
+            for batch, held in self._batches(producer, outputs):
+                try:
+                    sent.append((held, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
+                except (KafkaError, OSError) as error:
+                    missed += [(output, error) for output in held]
+            for held, acknowledgement in sent:
+                try:
+                    where = await acknowledgement
+                    self.on_acknowledged(Acknowledged(where.topic, where.partition, where.offset, where.offset + len(held)))
+                except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                    missed += await self._send_smaller(tp, held, error)
+                except (KafkaError, OSError) as error:
+                    missed += [(output, error) for output in held]
+        finally:
+            for _, acknowledgement in sent:
+                acknowledgement.cancel()  # only where the time was over first
+        return missed
+
+    async def _send_smaller(self, tp: TopicPartition, outputs: list[Output], error: KafkaError) -> list[Missed]:
+        """Send the halves of a batch that was too large, until what is refused is one record."""
+        if len(outputs) > 1:
+            middle = len(outputs) // 2
+            return await self._send(tp, outputs[:middle]) + await self._send(tp, outputs[middle:])
+        log.error(
+            "a record is too large for its topic",
+            topic=tp.topic,
+            partition=tp.partition,
+            bytes=len(outputs[0].value or b""),
+            remedy=f"set its max.message.bytes to {MAX_MESSAGE_BYTES} or more; the record waits",
+        )
+        return [(outputs[0], error)]
+
+    @staticmethod
+    def _batches(producer: AIOKafkaProducer, outputs: list[Output]) -> Iterator[tuple[Any, list[Output]]]:
+        """Closed batches of at most the size that a broker takes by default, each with what it holds."""
+        batch, held = producer.create_batch(), list[Output]()
         for output in outputs:
             record = {"key": output.key, "value": output.value, "timestamp": None, "headers": list(output.headers)}
             if batch.append(**record) is None:  # full: ship it and start another
-                sent.append(await self._ship(producer, batch, tp))
-                batch = producer.create_batch()
+                batch.close()
+                yield batch, held
+                batch, held = producer.create_batch(), []
                 batch.append(**record)
-        sent.append(await self._ship(producer, batch, tp))
-        return sent
-
-    @staticmethod
-    async def _ship(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> tuple[asyncio.Future[Any], int]:
+            held.append(output)
         batch.close()
-        return await producer.send_batch(batch, tp.topic, partition=tp.partition), batch.record_count()
+        yield batch, held
 
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -14,11 +14,12 @@ class Tasks:
         self._fail = fail
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin a piece of work; returns at once."""
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a piece of work; returns at once, with the task for who wants to wait for it."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def cancel(self) -> list[asyncio.Task[None]]:
         """End all that is under way. Returns the tasks, for who wants to wait until they have."""
