@@ -16,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from config.settings import Settings
 from rules.errors import CannotStart
 from rules.events import FACT_MODELS, REFERENCE_MODELS
-from streams.topics import PER_NUMBER, check_topics, ensure_topics, specs
+from streams.topics import PER_NUMBER, STATES, check_topics, ensure_topics, specs
 from tests.harness import guard_settings, running_worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +61,7 @@ async def make_differently(
 @pytest.mark.broker
 async def test_every_topic_of_the_contract_is_made_once(settings: Settings, admin: AIOKafkaAdminClient) -> None:
     """Equal partition counts for what is keyed by number, one partition for reference topics; a second time nothing is left to make."""
-    wanted = dict.fromkeys(PER_NUMBER, PARTITIONS) | dict.fromkeys(REFERENCE_MODELS, 1)
+    wanted = dict.fromkeys((*PER_NUMBER, STATES), PARTITIONS) | dict.fromkeys(REFERENCE_MODELS, 1)
     assert len(await check_topics(settings)) == len(wanted)
     assert sorted(await ensure_topics(settings)) == sorted(map(settings.topic, wanted))
     assert await partitions_of(admin, settings) == wanted
@@ -75,11 +75,11 @@ async def test_facts_are_kept_for_ever_references_compacted_and_all_stamped_by_t
 ) -> None:
     """Requests and outputs may go after a while; nothing may be lost to an unclean election."""
     await ensure_topics(settings)
-    for name in (*PER_NUMBER, *REFERENCE_MODELS):
+    for name in (*PER_NUMBER, *REFERENCE_MODELS, STATES):
         config = await config_of(admin, settings.topic(name))
         assert config["message.timestamp.type"] == "LogAppendTime"
         assert config["unclean.leader.election.enable"] == "false"
-        assert config["cleanup.policy"] == ("compact" if name in REFERENCE_MODELS else "delete")
+        assert config["cleanup.policy"] == ("compact" if name in (*REFERENCE_MODELS, STATES) else "delete")
         if name in FACT_MODELS:
             assert (config["retention.ms"], config["retention.bytes"]) == ("-1", "-1")
 
@@ -100,7 +100,7 @@ async def test_a_count_that_the_settings_do_not_have_is_wrong_although_all_topic
     """A guard that thinks of four partitions would look for numbers where their records are not."""
     await ensure_topics(settings)
     problems = await check_topics(settings.model_copy(update={"partitions": 4}))
-    assert len(problems) == len(PER_NUMBER)
+    assert len(problems) == len((*PER_NUMBER, STATES))
     assert all("3 partitions, not 4" in problem for problem in problems)
 
 
@@ -138,7 +138,7 @@ async def test_outside_the_embedded_mode_one_replica_is_not_enough(settings: Set
     """Two sentences a topic: too few copies, and too few that have to acknowledge."""
     await ensure_topics(settings)
     problems = await check_topics(settings.model_copy(update={"embedded": False}))
-    assert len(problems) == 2 * (len(PER_NUMBER) + len(REFERENCE_MODELS))
+    assert len(problems) == 2 * len((*PER_NUMBER, *REFERENCE_MODELS, STATES))
     assert sum("replication factor 1, want 2 or more" in problem for problem in problems) == len(problems) // 2
     assert sum("min.insync.replicas is 1, want 2 or more" in problem for problem in problems) == len(problems) // 2
 
@@ -190,11 +190,11 @@ def test_the_command_speaks_json(settings: Settings) -> None:
     made = topics_command(settings, "--create", "--json")
     assert made.returncode == 0
     assert json.loads(made.stdout)["problems"] == []
-    assert len(json.loads(made.stdout)["created"]) == len(PER_NUMBER) + len(REFERENCE_MODELS)
+    assert len(json.loads(made.stdout)["created"]) == len((*PER_NUMBER, *REFERENCE_MODELS, STATES))
     wrong = topics_command(settings, "--json", RINGFENCE_PARTITIONS="4")
     assert wrong.returncode == 1
     assert json.loads(wrong.stdout)["created"] == []
-    assert len(json.loads(wrong.stdout)["problems"]) == len(PER_NUMBER)
+    assert len(json.loads(wrong.stdout)["problems"]) == len((*PER_NUMBER, STATES))
 
 
 @pytest.mark.parametrize("options", [(), ("--create",), ("--json",)])

@@ -1,0 +1,323 @@
+"""What a guard does when Redis forgot: everything that matters comes back from Kafka before anything is approved (G2, G3, G5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis as redis_client
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from rules.events import FACT_MODELS
+from streams.checkpoints import Checkpoints
+from streams.log_reader import LogReader
+from streams.partition import Partition
+from streams.state import Meta, Store
+from streams.topics import APPROVED, STATES
+from tests.harness import Running, SetClock, encode, running_worker
+from tests.scene import ask, consent, fresh, home, numbers, objection, request, running_scene
+from tests.servers import wait_for
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+async def guard(kafka: str, redis_url: str) -> AsyncIterator[Running]:
+    """A guard of one partition, which every test may make forget; checkpoints are written when a test says so."""
+    async with running_scene(kafka, redis_url, partitions=1, checkpoint_s=3600) as running:
+        yield running
+
+
+def keys(guard: Running, kind: str = "") -> list[bytes]:
+    """The guard's keys in Redis."""
+    with redis_client.Redis.from_url(guard.client.settings.redis.get_secret_value()) as client:
+        return list(client.scan_iter(match=f"{guard.client.settings.redis_prefix}:*:{kind}*", count=1000))
+
+
+def snapshot(guard: Running) -> dict[bytes, tuple[bytes, int]]:
+    """All of the guard's keys, as a backup of Redis would hold them."""
+    with redis_client.Redis.from_url(guard.client.settings.redis.get_secret_value()) as client:
+        return {key: (client.dump(key), max(client.pttl(key), 0)) for key in keys(guard)}
+
+
+def restore(guard: Running, backup: dict[bytes, tuple[bytes, int]]) -> None:
+    """Put a backup in the place of what is there; an empty one is a flush."""
+    with redis_client.Redis.from_url(guard.client.settings.redis.get_secret_value()) as client:
+        pipeline = client.pipeline(transaction=True)
+        for key in keys(guard):
+            pipeline.unlink(key)
+        for key, (value, ttl) in backup.items():
+            pipeline.restore(key, ttl, value)
+        pipeline.execute()
+
+
+async def approved(guard: Running, of: str) -> dict[str, Any]:
+    """A request for a number that has a consent, approved and acknowledged."""
+    asked = request(of)
+    await guard.client.put("call-requests", asked)
+    assert (await guard.client.decision(asked["request_id"]))["decision"] == "approved"
+    return asked
+
+
+async def settled(guard: Running) -> None:
+    """Wait until the requests are committed and Redis knows up to where the outputs are in it."""
+    store = guard.worker.guard.store
+    partition = guard.worker.guard.ownership.get(0)
+
+    async def noted() -> bool:
+        kept = await store.kept(0)
+        return not kept.journal and kept.outputs == partition.outputs
+
+    await wait_for(noted, within_s=20)
+
+
+def records(guard: Running, asked: dict[str, Any]) -> list[bytes]:
+    return [record.value for record in guard.client.records if encode(asked["request_id"]) in record.value]
+
+
+async def again(guard: Running, asked: dict[str, Any], count: int) -> list[bytes]:
+    """Ask once more and wait until there are so many records; all of them."""
+    await guard.client.put("call-requests", asked)
+    await guard.client.decisions_of(asked["request_id"], count)
+    return records(guard, asked)
+
+
+async def test_a_repeated_request_gets_its_first_bytes_after_a_flush(guard: Running) -> None:
+    """Decided anew it would name other offsets. Guards `_read_outputs` in streams/recovery.py."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    await settled(guard)
+    restore(guard, {})
+    await guard.client.put_all([consent(numbers(1)[0])])
+    first, second = await again(guard, asked, 2)
+    assert first == second
+
+
+async def test_a_request_with_other_content_is_a_conflict_after_a_flush_too(guard: Running) -> None:
+    """The digest in the record's header tells. Guards REQUEST_DIGEST in streams/outputs.py."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    await settled(guard)
+    restore(guard, {})
+    await guard.client.put("call-requests", asked | {"person_ref": "another"})
+    await wait_for(lambda: any(one["error"]["code"] == "conflict" for one in guard.client.rejected), within_s=20)
+    assert len(records(guard, asked)) == 1
+
+
+async def test_an_approval_that_redis_forgot_is_recalled(guard: Running) -> None:
+    """The outputs show it as live; the objection comes after the flush."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    await settled(guard)
+    restore(guard, {})
+    await guard.client.put(*objection(of))
+    _, recall = await guard.client.decisions_of(asked["request_id"], 2)
+    assert (recall["kind"], recall["reasons"]) == ("recall", ["E_OBJECTION"])
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+
+
+async def test_a_recall_that_redis_forgot_is_the_answer_afterwards(guard: Running) -> None:
+    """Not the approval, which stands in the outputs as well."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    await guard.client.put(*objection(of))
+    await guard.client.decisions_of(asked["request_id"], 2)
+    await settled(guard)
+    restore(guard, {})
+    approval, recall, repeated = await again(guard, asked, 3)
+    assert recall == repeated != approval
+
+
+async def test_a_backup_without_the_latest_decisions_is_noticed(guard: Running) -> None:
+    """No fact has come since, so the meta is the same; the count of turns is not. Guards the turns in `_ADMIT` and `_WRITE_FACTS`.
+
+    First by the next turn: the repeat gets the first bytes. Then by the next fact: the approval is recalled.
+    """
+    of, other = numbers(2)
+    await guard.client.put_all([consent(of), consent(other)])
+    await ask(guard.client, of)
+    backup = snapshot(guard)
+    meta = await guard.worker.guard.store.meta(0)
+    asked, objected = await approved(guard, of), await approved(guard, other)
+    await settled(guard)
+    restore(guard, backup)
+    assert (await guard.worker.guard.store.meta(0)) == meta
+    first, second = await again(guard, asked, 2)
+    assert first == second
+    await settled(guard)
+    restore(guard, backup)
+    await guard.client.put(*objection(other))
+    assert (await guard.client.decisions_of(objected["request_id"], 2))[1]["kind"] == "recall"
+
+
+async def test_a_backup_without_the_latest_objection_approves_nothing(guard: Running) -> None:
+    """Its applied offsets are older; the facts after them are merged again first."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    backup = snapshot(guard)
+    await guard.client.put(*objection(of))
+    await guard.client.decisions_of(asked["request_id"], 2)
+    restore(guard, backup)
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    assert len(set(records(guard, asked))) == 2
+
+
+async def test_a_worker_that_starts_on_an_older_backup_reads_what_it_lacks(kafka: str, redis_url: str) -> None:
+    """Nobody remembers what Redis knew: the offset up to which the outputs are in it is as old as the backup."""
+    async with running_scene(kafka, redis_url, partitions=1) as guard:
+        (of,) = numbers(1)
+        await guard.client.put_all([consent(of)])
+        await ask(guard.client, of)
+        await settled(guard)
+        backup = snapshot(guard)
+        asked = await approved(guard, of)
+        await settled(guard)
+        guard.worker.stop()
+        await wait_for(lambda: guard.worker.guard.ownership.all == [], within_s=20)
+        restore(guard, backup)
+        async with running_worker(guard.client.settings, SetClock()):
+            first, second = await again(guard, asked, 2)
+            assert first == second
+            await guard.client.put(*objection(of))
+            assert (await guard.client.decisions_of(asked["request_id"], 3))[2]["kind"] == "recall"
+
+
+async def test_states_come_from_the_checkpoint_and_facts_from_after_it(guard: Running) -> None:
+    """Guards `fill` in streams/checkpoints.py: without it all facts are read again, and with it alone the last one is missed."""
+    before, after = numbers(2)
+    await guard.client.put_all([consent(before), consent(after)])
+    assert (await ask(guard.client, before))["basis"] == "OK_CONSENT"
+    partition = guard.worker.guard.ownership.get(0)
+    assert await guard.worker._checkpoints.write(partition) == 2
+    assert await guard.worker._checkpoints.write(partition) == 0
+    await guard.client.put(*objection(after))
+    assert (await ask(guard.client, after))["reasons"] == ["E_OBJECTION"]
+    applied = guard.worker.guard.counts["applied consents"]
+    restore(guard, {})
+    assert (await ask(guard.client, before))["basis"] == "OK_CONSENT"
+    assert (await ask(guard.client, after))["reasons"] == ["E_OBJECTION"]
+    assert guard.worker.guard.counts["applied consents"] == applied
+
+
+async def test_a_number_that_changes_during_a_checkpoint_is_in_the_next_one(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a checkpoint that failed is made up for. Guards the numbers in hand (`:f`) in streams/state.py."""
+    (of,) = numbers(1)
+    checkpoints, partition = guard.worker._checkpoints, guard.worker.guard.ownership.get(0)
+    await guard.client.put_all([consent(of)])
+    await ask(guard.client, of)
+
+    async def fails(*_: Any) -> None:
+        await guard.client.put(*objection(of))
+        await ask(guard.client, of)
+        raise KafkaError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "_send", fails)
+        with pytest.raises(KafkaError):
+            await checkpoints.write(partition)
+    await checkpoints._drop_producer(0)
+    assert await checkpoints.write(partition) == 1
+    assert await checkpoints.write(partition) == 1
+    restore(guard, {})
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+
+
+async def test_a_former_owner_cannot_put_an_older_state_over_a_newer_one(guard: Running) -> None:
+    """Its producer is fenced by the next owner's first checkpoint. Guards transactional_id in streams/checkpoints.py."""
+    settings, store = guard.client.settings, guard.worker.guard.store
+    (of,) = numbers(1)
+    partition = guard.worker.guard.ownership.get(0)
+    reader = LogReader(settings, "read_committed")
+    former = Checkpoints(settings, store, reader, list)
+    old = await former._producer(0)
+    await guard.client.put_all([consent(of), objection(of)])
+    await ask(guard.client, of)
+    assert await guard.worker._checkpoints.write(partition) == 1
+    with pytest.raises(KafkaError):
+        async with old.transaction():
+            await former._send(old, 0, [(of.encode(), msgspec.msgpack.encode([]))])
+    await former.stop()
+    restore(guard, {})
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+
+
+async def test_a_checkpoint_of_another_log_is_not_used(guard: Running) -> None:
+    """The fact topics were made anew: offsets that they do not have yet would hide what is in them."""
+    settings = guard.client.settings
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of), objection(of)])
+    await ask(guard.client, of)
+    checkpoint = encode({"format": 1, "applied": dict.fromkeys(FACT_MODELS, 1000)})
+    checkpoints = guard.worker._checkpoints
+    producer = await checkpoints._producer(0)
+    async with producer.transaction():
+        await checkpoints._send(producer, 0, [(of.encode(), msgspec.msgpack.encode([])), (b"checkpoint", checkpoint)])
+    restore(guard, {})
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    end = (await guard.worker._reader.ends([TopicPartition(settings.topic(STATES), 0)])).popitem()[1]
+    assert end > 0
+
+
+async def test_a_decision_that_surfaces_late_and_is_not_known_is_taken_back(guard: Running) -> None:
+    """A former owner published it, and Redis was lost as well. Guards agents/latecomers.py."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    (record,) = (one for one in guard.client.records if encode(asked["request_id"]) in one.value)
+    late = fresh("q")
+    value = record.value.replace(encode(asked["request_id"]), encode(late))
+    await guard.client.put_raw(APPROVED, record.key, value, partition=0, headers=record.headers)
+    _, recall = await guard.client.decisions_of(late, 2)
+    assert (recall["kind"], recall["reasons"]) == ("recall", ["S_STATE_STALE"])
+    await guard.client.put("call-requests", asked | {"request_id": late})
+    assert (await guard.client.decisions_of(late, 3))[2] == recall
+
+
+async def test_a_copy_that_surfaces_late_changes_nothing(guard: Running) -> None:
+    """A publish that timed out and landed all the same: the entries know it."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    (record,) = (one for one in guard.client.records if encode(asked["request_id"]) in one.value)
+    await guard.client.put_raw(APPROVED, record.key, record.value, partition=0, headers=record.headers)
+    await guard.client.decisions_of(asked["request_id"], 2)
+    partition = guard.worker.guard.ownership.get(0)
+    await wait_for(lambda: partition.outputs[APPROVED] == 2 and not partition.unexplained, within_s=20)
+    assert set(await again(guard, asked, 3)) == {record.value}
+
+
+async def test_what_was_under_way_is_awaited_before_the_outputs_are_read() -> None:
+    """A partition that publishes is not quiet. Guards `quiet` in streams/recovery.py."""
+    partition = Partition(0)
+    with partition.publishing():
+        waiting = asyncio.create_task(partition.quiet())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_rebuild_that_came_to_no_end_is_begun_again(guard: Running) -> None:
+    """Its worker died: the meta is there, with nothing applied, and must not pass for that of an empty guard."""
+    of = numbers(1)[0]
+    await guard.client.put_all([consent(of), objection(of)])
+    await ask(guard.client, of)
+    await guard.worker._checkpoints.write(guard.worker.guard.ownership.get(0))
+    settings, store = guard.client.settings, Store(guard.client.settings)
+    guard.worker.stop()
+    await wait_for(lambda: guard.worker.guard.ownership.all == [], within_s=20)
+    restore(guard, {})
+    assert await store.take_over(0, None, Meta(1, 1, {}))
+    await store.close()
+    async with running_worker(settings, SetClock()) as worker:
+        assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+        assert worker.guard.counts["applied consents"] == 0
+    assert home(of, 1) == 0
