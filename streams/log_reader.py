@@ -19,17 +19,32 @@ _STALLED_AFTER_S = 20.0
 
 
 class LogReader:
-    """One consumer for look-ups, which run one after the other. Every method raises ``StateError`` if the broker does not answer."""
+    """One consumer that reads, one look-up after the other, and one that asks. Methods raise ``StateError`` if no broker answers.
+
+    One alone would forget the topics that it was asked about with every read, and the next question would cost 100 ms a topic.
+    """
 
     def __init__(self, settings: Settings, isolation_level: Literal["read_committed", "read_uncommitted"]) -> None:
         self._settings = settings
         self._isolation_level = isolation_level
         self._consumer: AIOKafkaConsumer | None = None
+        self._asked: AIOKafkaConsumer | None = None
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect."""
-        self._consumer = AIOKafkaConsumer(
+        self._consumer, self._asked = self._new_consumer(), self._new_consumer()
+        await self._consumer.start()
+        await self._asked.start()
+
+    async def stop(self) -> None:
+        """Let go of the connections."""
+        for consumer in (self._consumer, self._asked):
+            if consumer is not None:
+                await consumer.stop()
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
             **self._settings.kafka_client(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -38,12 +53,6 @@ class LogReader:
             fetch_max_wait_ms=_POLL_MS,
             request_timeout_ms=5_000,
         )
-        await self._consumer.start()
-
-    async def stop(self) -> None:
-        """Let go of the connection."""
-        if self._consumer is not None:
-            await self._consumer.stop()
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Next offset of each partition, as far as the isolation level lets read."""
@@ -66,7 +75,7 @@ class LogReader:
         if not left:
             return
         async with self._lock:
-            consumer = self._running()
+            consumer = _running(self._consumer)
             try:
                 consumer.assign(list(left))
                 for tp in left:
@@ -95,11 +104,12 @@ class LogReader:
 
     async def _ask(self, question: Callable[[AIOKafkaConsumer], Awaitable[Any]]) -> Any:
         try:
-            return await question(self._running())
+            return await question(_running(self._asked))
         except (KafkaError, OSError) as error:
             raise StateError(f"the broker does not say where the topics end: {error!r}") from None
 
-    def _running(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            raise StateError("the log reader is not connected")
-        return self._consumer
+
+def _running(consumer: AIOKafkaConsumer | None) -> AIOKafkaConsumer:
+    if consumer is None:
+        raise StateError("the log reader is not connected")
+    return consumer
