@@ -43,6 +43,7 @@ _READY_WITHIN_S = 120.0
 _PROGRESS_EVERY_S = 5.0
 _LOAD_ENDS_WITHIN_S = 90.0
 _ANSWERED_WITHIN_S = 120.0
+_FACTS_STAND_STILL_S = 10.0
 _AUDIT_WITHIN_S = 900.0
 _STOP_GRACE_S = 10.0
 
@@ -112,7 +113,7 @@ class Storm:
         injector = Injector(fleet, kafka, redis_server, kafka_proxy, redis_proxy, options.out / "faults.jsonl")
         async with Lag(direct) as lag:
             load = await self._weather(fleet, injector, lag, direct)
-            open_at_the_end = await self._until_answered(lag)
+            requests_open, facts_open = await self._until_answered(lag)
         survey_of = await survey(direct, self._histories, load)
         self._say("auditing")
         audit_code = await self._audit(direct)
@@ -126,7 +127,8 @@ class Storm:
                     "records_acknowledged": sum(load.acknowledged.values()),
                     "records_unacknowledged": load.unacknowledged,
                     **survey_of.totals(),
-                    "requests_open_at_the_end": open_at_the_end,
+                    "requests_uncommitted_at_the_end": requests_open,
+                    "facts_uncommitted_at_the_end": facts_open,
                     "worker_starts": fleet.starts,
                     "worker_starts_refused": fleet.refused_starts,
                     "worker_crashes": len(fleet.crashes),
@@ -196,21 +198,21 @@ class Storm:
             workers = f"workers {'ready' if fleet.ready() else 'not ready'}, {fleet.starts} starts, {len(fleet.crashes)} crashes"
             self._say(f"{time.monotonic() - begin:4.0f} s  {waiting}; {faults}; {workers}")
 
-    async def _until_answered(self, lag: Lag) -> int:
-        """Wait until the guard has dealt with everything. Returns how many requests were open when patience ended; 0: none."""
-        deadline, said = time.monotonic() + _ANSWERED_WITHIN_S, 0.0
+    async def _until_answered(self, lag: Lag) -> tuple[int, int]:
+        """Wait until the guard has dealt with every request, and with every fact or, for a while, with no further one.
+
+        Returns: how many requests and facts were open when patience ended; -1 each where the broker did not say.
+        """
+        deadline, patience_until, said, facts = time.monotonic() + _ANSWERED_WITHIN_S, 0.0, 0.0, -1
         while True:
-            found = await lag.look()
-            if found == (0, 0):
-                return 0
-            if time.monotonic() > deadline:
-                self._say(f"not everything was dealt with within {_ANSWERED_WITHIN_S:.0f} s: {found}")
-                return -1 if found is None else found[0]
-            if time.monotonic() > said + _PROGRESS_EVERY_S:
-                said = time.monotonic()
-                self._say(
-                    "calm; waiting for the last answers" + ("" if found is None else f": {found[0]:,} requests, {found[1]:,} facts")
-                )
+            now, found = time.monotonic(), await lag.look()
+            if found is not None and found[1] != facts:
+                facts, patience_until = found[1], now + _FACTS_STAND_STILL_S
+            if found == (0, 0) or now > deadline or (found is not None and not found[0] and now > patience_until):
+                return (-1, -1) if found is None else found
+            if now > said + _PROGRESS_EVERY_S:
+                said = now
+                self._say("calm; " + ("broker away" if found is None else f"{found[0]:,} requests and {found[1]:,} facts wait"))
             await asyncio.sleep(0.5)
 
     async def _audit(self, direct: Settings) -> int:
