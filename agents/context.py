@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from config.clock import Clock
 from config.settings import Settings
+from rules.events import FACT_MODELS, REFERENCE_MODELS
 from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.barrier import Barrier
+from streams.outputs import OUTPUTS, OutputLog
 from streams.ownership import Ownership
-from streams.publisher import Publisher
+from streams.publisher import Acknowledged, Publisher
 from streams.reference_feed import ReferenceFeed
-from streams.state import Store
+from streams.state import Meta, Store
 
 
 @dataclass(slots=True)
@@ -31,5 +34,20 @@ class Guard:
     barrier: Barrier
     feed: ReferenceFeed
     ownership: Ownership
+    outputs: OutputLog
     reference: Reference
     counts: Counter[str] = field(default_factory=Counter)
+
+    def as_of(self, meta: Meta) -> dict[str, int]:
+        """Next offset of every topic whose effect is known with a meta: what a decision says it was taken with."""
+        fact_offsets = {topic: meta.applied.get(topic, 0) for topic in FACT_MODELS}
+        return fact_offsets | {topic: self.feed.applied(topic) for topic in REFERENCE_MODELS}
+
+    def note_published(self, acknowledged: Iterable[Acknowledged]) -> None:
+        """Tell the partitions where their decisions and recalls lie, so that what others wrote there is noticed."""
+        prefix = self.settings.topic_prefix
+        for one in acknowledged:
+            partition = self.ownership.get(one.partition)
+            topic = one.topic.removeprefix(prefix)
+            if partition is not None and topic in OUTPUTS:
+                partition.published(topic, one.begin, one.end)

@@ -1,28 +1,32 @@
 """The agents of the fact topics: merge what comes into the state of numbers, in one script with the offset that it was read at.
 
-Order within a batch: misplaced and rejected records are published and acknowledged by the broker; then states and applied offset are
-written together; then the offset may be committed. A crash in between repeats work that merges to the same state.
+Order within a batch: misplaced and rejected records are published and acknowledged by the broker; then states, the recalls that follow
+and the applied offset are written together; then the recalls are published; then the offset may be committed. A crash before the write
+repeats work that merges to the same state, a crash after it leaves recalls in Redis that the next owner publishes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from typing import Any, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 import structlog
 
 from agents.context import Guard
+from agents.recalls import Recalls, publish_recalls
 from agents.rejects import rejected_event
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
 from rules.events import NumberEvent, read_event
 from rules.facts import NumberFacts
+from rules.recall import Stop, stop_of
 from rules.suspension import suspended_numbers
 from streams.partition import Partition
 from streams.partitioner import partition_of
 from streams.publisher import Output, moved_home
-from streams.state import Meta
+from streams.state import FactBatch, FactSnapshot, Meta, Written, keep_entries_s
 from streams.topics import REJECTED
 from streams.transport import Fetched
 
@@ -74,21 +78,66 @@ class FactAgent:
             await asyncio.sleep(_RETRY_S)
 
     async def _merge(self, partition: Partition, fetched: Fetched, sorted_out: _SortedOut) -> bool:
-        """Merge a batch into the states and write them with the applied offset. Returns whether that was done."""
-        mine = cast("Meta", partition.meta)
-        numbers = sorted_out.numbers
-        seen, states = await self._guard.store.read_facts(partition.number, numbers)
-        if seen != mine:
-            await self._guard.ownership.reconcile(partition, seen)
-            return False
-        changed = {number: facts for number, facts in zip(numbers, states, strict=True) if sorted_out.apply_to(number, facts)}
+        """Merge a batch into the states and publish what it recalls. Returns whether that was done."""
+        guard, store = self._guard, self._guard.store
+        with partition.publishing():
+            while True:
+                mine = cast("Meta", partition.meta)
+                seen = await store.read_facts(partition.number, sorted_out.numbers, sorted_out.stopped)
+                if seen.meta != mine:
+                    await guard.ownership.reconcile(partition, seen.meta)
+                    return False
+                batch = self._merged(partition, mine, fetched, sorted_out, seen)
+                written = await store.write_facts(batch)
+                if written is not Written.MOVED:  # otherwise a turn has just admitted an approval: look at it too
+                    break
+            if written is Written.FORGOT:
+                guard.ownership.forgot(partition, mine)
+                return False
+            if written is Written.CHANGED:
+                await guard.ownership.reconcile(partition, await store.meta(partition.number))
+                return False
+            partition.set_meta(batch.after)
+            guard.counts[f"applied {self._topic}"] += len(fetched.records)
+            return await publish_recalls(guard, partition, batch)
+
+    def _merged(self, partition: Partition, mine: Meta, fetched: Fetched, sorted_out: _SortedOut, seen: FactSnapshot) -> FactBatch:
+        """A batch merged into what was read."""
+        guard = self._guard
         after = Meta(mine.epoch, mine.incarnation, mine.applied | {self._topic: fetched.next_offset})
-        if not await self._guard.store.write_facts(partition.number, mine, after, changed):
-            await self._guard.ownership.reconcile(partition, await self._guard.store.meta(partition.number))
-            return False
-        partition.set_meta(after)
-        self._guard.counts[f"applied {self._topic}"] += len(fetched.records)
-        return True
+        recalls = Recalls(guard, guard.as_of(after))
+        # What may have been applied before, by an owner that has not got its recalls out, says nothing by changing no state.
+        is_replay = fetched.first_offset < partition.replaying_until.get(self._topic, 0)
+        changed = {}
+        for number in sorted_out.numbers:
+            facts = seen.facts(number)
+            merged = sorted_out.apply_to(number, facts)
+            if merged.changed:
+                changed[number] = facts
+            stops = merged.stops if is_replay else merged.new_stops
+            if stops:
+                recalls.meet(number, seen.entries(number), stops)
+        every_entry = chain.from_iterable(recalls.entries.values())
+        return FactBatch(
+            partition=partition.number,
+            seen=mine,
+            after=after,
+            turns=partition.turns,
+            field=f"{self._topic}:{fetched.next_offset}".encode(),
+            changed=changed,
+            compared=seen.raw_entries,
+            entries=recalls.entries,
+            recalls=recalls.items,
+            keep_s=keep_entries_s(every_entry, guard.clock.now(), guard.settings.request_memory_s),
+        )
+
+
+class _Merged(NamedTuple):
+    """What merging did to a number: whether its state changed, the stops among its facts, and those that were new to it."""
+
+    changed: bool
+    stops: list[Stop]
+    new_stops: list[Stop]
 
 
 class _SortedOut:
@@ -97,9 +146,10 @@ class _SortedOut:
     def __init__(self, guard: Guard, topic: str, fetched: Fetched) -> None:
         self._guard = guard
         self._topic = topic
-        self._events: dict[str, list[tuple[NumberEvent, int]]] = {}
-        self._suspensions: dict[str, int] = {}
+        self._events: dict[str, list[tuple[NumberEvent, Any]]] = {}
+        self._suspensions: dict[str, Any] = {}
         self._outputs: list[Output] = []
+        self._stopped: set[str] = set()
         for record in fetched.records:
             self._sort(record)
 
@@ -108,14 +158,28 @@ class _SortedOut:
         """Every number whose state the batch touches."""
         return list(self._events.keys() | self._suspensions.keys())
 
-    def apply_to(self, number: str, facts: NumberFacts) -> bool:
-        """Merge what the batch holds for a number into its facts. Returns whether they changed."""
-        changed = False
+    @property
+    def stopped(self) -> list[str]:
+        """The numbers whose approvals the batch may take back."""
+        return list(self._stopped)
+
+    def apply_to(self, number: str, facts: NumberFacts) -> _Merged:
+        """Merge what the batch holds for a number into its facts."""
+        changed, stops, new_stops = False, [], []
+        found: list[tuple[bool, Stop | None]] = []
         if number in self._suspensions:
-            changed = facts.suspend(self._suspensions[number])
-        for event, log_time_ms in self._events.get(number, ()):
-            changed = facts.apply(event, log_time_ms) or changed
-        return changed
+            record = self._suspensions[number]
+            found.append((facts.suspend(record.timestamp), Stop(self._topic, record.offset, record.timestamp)))
+        for event, record in self._events.get(number, ()):
+            is_new = facts.apply(event, record.timestamp)
+            found.append((is_new, stop_of(event, self._topic, record.offset, record.timestamp)))
+        for is_new, stop in found:
+            changed = changed or is_new
+            if stop is not None:
+                stops.append(stop)
+                if is_new:
+                    new_stops.append(stop)
+        return _Merged(changed, stops, new_stops)
 
     async def publish_once(self) -> None:
         """Publish misplaced and rejected records, unless that has been done.
@@ -141,7 +205,9 @@ class _SortedOut:
             return
         guard.counts["unknown fields"] += unknown_fields
         fact = cast("NumberEvent", event)
-        self._events.setdefault(fact.number, []).append((fact, record.timestamp))
+        self._events.setdefault(fact.number, []).append((fact, record))
+        if stop_of(fact, self._topic, record.offset, record.timestamp) is not None:
+            self._stopped.add(fact.number)
 
     def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
         guard, settings = self._guard, self._guard.settings
@@ -153,7 +219,8 @@ class _SortedOut:
             home = partition_of(number.encode(), settings.partitions)
             if home == record.partition:
                 log.warning("number suspended", number=masked(number), topic=self._topic, code=error.code)
-                self._suspensions[number] = max(record.timestamp, self._suspensions.get(number, 0))
+                self._suspensions[number] = record  # the last one; log times do not run backwards
+                self._stopped.add(number)
             else:
                 # The owner of that partition has to suspend it, because its state is the only one that counts: to it, a null is as
                 # broken as the record was, and never too large to be passed on.

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, cast
 
 import msgspec
@@ -24,12 +26,13 @@ from rules.decide import decide, refuse
 from rules.decision import Decision
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
-from rules.events import FACT_MODELS, MAX_RECORD_BYTES, REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, read_event
-from rules.instants import SECOND, parse_instant
+from rules.events import MAX_RECORD_BYTES, REQUEST_TOPIC, CallRequest, read_event
+from rules.instants import parse_instant
 from streams.barrier import Ends
+from streams.outputs import headers_of
 from streams.partition import Partition
 from streams.publisher import Output, moved_home
-from streams.state import Admission, Entry, Journalled, Meta, Snapshot
+from streams.state import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
 from streams.topics import APPROVED, BLOCKED, REJECTED
 from streams.transport import Fetched
 
@@ -71,8 +74,9 @@ class Turn:
         """Decide and publish; returns when all is acknowledged, or the partitions are no longer ours."""
         for work in works:
             self._read(work)
-        await self._admit([work for work in works if work.requests])
-        await self._publish([work for work in works if not work.partition.revoked])
+        with ExitStack() as publishing:
+            await self._admit([work for work in works if work.requests], publishing)
+            await self._publish([work for work in works if not work.partition.revoked])
         for work in works:
             if work.partition.revoked:
                 continue
@@ -109,12 +113,12 @@ class Turn:
         key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
         work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
 
-    async def _admit(self, works: list[Work]) -> None:
+    async def _admit(self, works: list[Work], publishing: ExitStack) -> None:
         """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved."""
         while works := [work for work in works if not work.partition.revoked]:
             usable = [work for work in works if self._usable(work)]
             try:
-                stored = await self._admit_once(usable) if usable else []
+                stored = await self._admit_once(usable, publishing) if usable else []
             except StateError as error:
                 log.warning("requests wait", partitions=[work.partition.number for work in works], reason=str(error))
                 stored = []
@@ -126,7 +130,7 @@ class Turn:
         """Whether the partition's state may be used for this work; it may be rebuilt meanwhile, and then has to catch up first."""
         return work.partition.ready and (work.stale or self._guard.barrier.is_reached(work.partition, work.ends))
 
-    async def _admit_once(self, works: list[Work]) -> list[Work]:
+    async def _admit_once(self, works: list[Work], publishing: ExitStack) -> list[Work]:
         """Read, decide and store once. Returns the work whose decisions were stored; the rest has to be decided again."""
         guard = self._guard
         snapshots = await guard.store.read_for_turn({work.partition.number: work.numbers for work in works})
@@ -135,16 +139,28 @@ class Turn:
             for work in works
             if await self._trusted(work, snapshots[work.partition.number].meta)
         ]
-        to_store = [made.admission for made in decided if made.admission.journal]
-        admitted = dict(zip((one.partition for one in to_store), await guard.store.admit(to_store), strict=True))
-        stored = []
-        for made in decided:
-            if admitted.get(made.admission.partition, True):
-                made.work.replayed += made.admission.journal
-                made.work.outputs += made.outputs
-                guard.counts.update(made.counts)
-                stored.append(made.work)
+        with ExitStack() as storing:
+            # Whoever rebuilds a partition from its outputs waits until what Redis may have taken by now has been published.
+            for made in decided:
+                storing.enter_context(made.work.partition.publishing())
+            to_store = [made for made in decided if made.admission.journal]
+            turns = dict(zip((id(one) for one in to_store), await guard.store.admit([one.admission for one in to_store]), strict=True))
+            stored = []
+            for made in decided:
+                admitted = turns.get(id(made), 1)  # there was nothing to store
+                if admitted > 0:
+                    self._stored(made, admitted)
+                    publishing.enter_context(made.work.partition.publishing())
+                    stored.append(made.work)
+                elif admitted < 0:
+                    guard.ownership.forgot(made.work.partition, None)
         return stored
+
+    def _stored(self, made: _Decided, turns: int) -> None:
+        made.work.partition.turns = max(turns, made.work.partition.turns)
+        made.work.replayed += made.admission.journal
+        made.work.outputs += made.outputs
+        self._guard.counts.update(made.counts)
 
     async def _trusted(self, work: Work, seen: Meta | None) -> bool:
         """Whether the state is ours, and not older than what we know to be applied or what the batch must be decided with."""
@@ -171,16 +187,16 @@ class Turn:
             for work in works:
                 outputs += [
                     Output(
-                        approved if is_approval else blocked,
+                        approved if item.approved else blocked,
                         work.partition.number,
-                        number.encode(),
-                        record,
-                        (("input-offset", str(offset).encode()),),
+                        item.number.encode(),
+                        item.record,
+                        headers_of(item),
                     )
-                    for offset, is_approval, number, record in sorted(work.replayed)
+                    for item in sorted(work.replayed, key=lambda item: item.offset)
                 ]
             try:
-                await self._guard.publisher.publish(outputs)
+                self._guard.note_published(await self._guard.publisher.publish(outputs))
             except DeliveryFailed as error:
                 log.warning("decisions wait", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
@@ -198,25 +214,21 @@ class _Decided:
         self._snapshot = snapshot
         self._now = guard.clock.now()
         meta = cast("Meta", snapshot.meta)
-        self._as_of = {topic: meta.applied.get(topic, 0) for topic in FACT_MODELS}
-        self._as_of |= {topic: guard.feed.applied(topic) for topic in REFERENCE_MODELS}
+        self._as_of = guard.as_of(meta)
         self._remembered: dict[str, list[Entry]] = {}
         self._unreadable: set[str] = set()
         self.counts: dict[str, int] = {}
         self.outputs: list[Output] = []
         journal = [self._answer(offset, request) for offset, request in work.requests]
+        remembered = {number: entries for number, entries in self._remembered.items() if entries}
         self.admission = Admission(
-            work.partition.number,
-            meta,
-            [item for item in journal if item is not None],
-            {number: entries for number, entries in self._remembered.items() if entries},
-            self._keep_s(),
+            partition=work.partition.number,
+            seen=meta,
+            turns=work.partition.turns,
+            journal=[item for item in journal if item is not None],
+            entries=remembered,
+            keep_s=keep_entries_s(chain.from_iterable(remembered.values()), self._now, guard.settings.request_memory_s),
         )
-
-    def _keep_s(self) -> int:
-        """How long Redis keeps the entries: the request memory, and as long as an approval among them may be dialled on."""
-        last = max((entry.valid_until for entries in self._remembered.values() for entry in entries), default=0)
-        return max(self._guard.settings.request_memory_s, (last - self._now) // SECOND + 1)
 
     def _answer(self, offset: int, request: CallRequest) -> Journalled | None:
         """The record that answers a request: that of its first decision, or a new one; None for a repeat with other content."""
@@ -224,11 +236,11 @@ class _Decided:
         fingerprint = _fingerprint(request)
         earlier = next((entry for entry in entries if entry.request_id == request.request_id), None)
         if earlier is not None:
-            if earlier.fingerprint != fingerprint:
+            if earlier.fingerprint and earlier.fingerprint != fingerprint:
                 self._conflict(offset)
                 return None
             self._count("repeated")
-            return offset, earlier.approved, request.number, earlier.record
+            return Journalled(offset, earlier.approved, request.number, earlier.record, fingerprint)
         decision = self._decide(request)
         record = _encode_decision(decision)
         if len(record) > MAX_RECORD_BYTES:
@@ -236,22 +248,23 @@ class _Decided:
             decision = self._refuse(request, "S_STATE_UNAVAILABLE")
             record = _encode_decision(decision)
         valid_until = parse_instant(decision.valid_until) if decision.valid_until is not None else 0
-        entries.append(Entry(request.request_id, fingerprint, decision.approved, self._now, valid_until, record))
+        entries.append(
+            Entry(request.request_id, fingerprint, decision.approved, self._now, valid_until, record, offset, request.subject)
+        )
         self._count(decision.decision)
-        return offset, decision.approved, request.number, record
+        return Journalled(offset, decision.approved, request.number, record, fingerprint)
 
     def _entries(self, number: str) -> list[Entry]:
         """What is remembered of a number's decisions, this turn's included."""
         entries = self._remembered.get(number)
         if entries is None:
-            keep_from = self._now - self._guard.settings.request_memory_s * SECOND
             try:
                 known = self._snapshot.entries(number)
             except StateError:
                 log.exception("an entry cannot be read", number=masked(number))
                 self._unreadable.add(number)
                 known = []
-            entries = [entry for entry in known if entry.decided_at > keep_from or entry.valid_until > self._now]
+            entries = [entry for entry in known if entry.remembered(self._now, self._guard.settings.request_memory_s)]
             self._remembered[number] = entries
         return entries
 

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(2.0, gt=0)
     barrier_timeout_s: float = Field(2.0, gt=0, description="how long a request waits for facts to be applied before S_STATE_STALE")
     publish_timeout_s: float = Field(10.0, gt=0)
+    checkpoint_s: float = Field(10.0, gt=0, description="how often changed states are written to the compacted topic number-states")
     request_memory_s: int = Field(300, ge=60, description="how long a repeated request_id is answered with its first decision")
     batch_max: int = Field(2000, ge=1, description="most requests decided in one turn of a partition")
 

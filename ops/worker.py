@@ -13,8 +13,10 @@ from typing import Any
 
 import faust
 import structlog
+from faust.types import TP
 
 from agents.context import Guard
+from agents.latecomers import Latecomers
 from agents.register import register_agents
 from config.clock import Clock
 from config.rulebook import load_rulebook
@@ -24,10 +26,15 @@ from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
 from rules.reference import Reference
 from streams.app import create_app
 from streams.barrier import Barrier
+from streams.checkpoints import Checkpoints
+from streams.log_reader import LogReader
+from streams.outputs import OutputLog
 from streams.ownership import Ownership, request_partitions
 from streams.publisher import Publisher
+from streams.recovery import Recovery
 from streams.reference_feed import ReferenceFeed
 from streams.state import Store
+from streams.tasks import Tasks
 from streams.topics import check_topics
 
 log = structlog.get_logger(__name__)
@@ -52,23 +59,46 @@ class Worker:
         self._caught_up = False
         self._stopping = asyncio.Event()
         self.app: faust.App = create_app(settings)
-        store = Store(settings)
-        feed = ReferenceFeed(settings, self._deliver)
-        barrier = Barrier(settings, feed)
-        self.guard = Guard(
-            settings=settings,
-            clock=Clock.from_settings(settings),
-            book=load_rulebook(overrides=settings.rulebook_overrides),
-            store=store,
-            publisher=Publisher(settings),
-            barrier=barrier,
-            feed=feed,
-            ownership=Ownership(settings, store, barrier, self._rewind, self.fail),
-            reference=Reference(),
-        )
+        self.guard = self._wired(settings)
+        self._latecomers = Latecomers(self.guard)
         self._deliver_to = register_agents(self.app, self.guard, self.fail)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+
+    def _wired(self, settings: Settings) -> Guard:
+        """Everything that the agents work with, not connected yet."""
+        clock = Clock.from_settings(settings)
+        book = load_rulebook(overrides=settings.rulebook_overrides)
+        store, publisher = Store(settings), Publisher(settings)
+        feed = ReferenceFeed(settings, self._deliver)
+        barrier = Barrier(settings, feed)
+        self._reader = LogReader(settings, "read_committed")
+        outputs = OutputLog(settings, self._reader)
+        self._checkpoints = Checkpoints(settings, store, self._reader, lambda: self.guard.ownership.all)
+        recovery = Recovery(
+            settings,
+            store=store,
+            barrier=barrier,
+            publisher=publisher,
+            reader=self._reader,
+            outputs=outputs,
+            checkpoints=self._checkpoints,
+            committed=self._committed,
+            now=lambda: self.guard.clock.now(),  # noqa: PLW0108  # tests put another clock there
+            valid_s=book.most_valid_s,
+        )
+        return Guard(
+            settings=settings,
+            clock=clock,
+            book=book,
+            store=store,
+            publisher=publisher,
+            barrier=barrier,
+            feed=feed,
+            ownership=Ownership(settings, store, recovery, self._rewind, self.fail),
+            outputs=outputs,
+            reference=Reference(),
+        )
 
     def fail(self, error: BaseException) -> None:
         """End the work because of an error that must not be passed over."""
@@ -94,7 +124,7 @@ class Worker:
             problems = await check_topics(self._settings)
             if problems:
                 raise CannotStart("the topics are not usable:\n  " + "\n  ".join(problems))
-            for service in (guard.publisher, guard.barrier):
+            for service in (guard.publisher, guard.barrier, self._reader):
                 opened.push_async_callback(service.stop)
                 await service.start()
             self.app.finalize()
@@ -104,8 +134,12 @@ class Worker:
             await self.app.start()
             opened.push_async_callback(guard.feed.stop)
             await guard.feed.start()
-            watch = asyncio.create_task(self._watch())
-            opened.callback(watch.cancel)
+            opened.push_async_callback(self._checkpoints.stop)
+            await self._checkpoints.start()
+            beside = Tasks(self.fail)
+            opened.callback(beside.cancel)
+            beside.start(self._watch())
+            beside.start(self._latecomers.run())
             await self._stopping.wait()
 
     async def _stop_app(self) -> None:
@@ -119,6 +153,10 @@ class Worker:
 
     async def _deliver(self, topic: str, records: list[Any], next_offset: int) -> None:
         await self._deliver_to[topic](records, next_offset)
+
+    async def _committed(self, partition: int) -> int | None:
+        committed: int | None = await self.app.consumer.committed(TP(self._settings.topic(REQUEST_TOPIC), partition))
+        return committed
 
     async def _rewind(self, tp: Any, offset: int) -> None:  # Faust's TP
         await self.app.consumer.rewind(tp, offset)
@@ -136,8 +174,11 @@ class Worker:
         requests = self._settings.topic(REQUEST_TOPIC)
         for tp, offset in offsets.items():
             if tp.topic == requests:
+                partition = self.guard.ownership.get(tp.partition)
                 try:
                     await self.guard.store.trim_journal(tp.partition, offset)
+                    if partition is not None and partition.ready and not partition.unexplained:
+                        await self.guard.store.note_outputs(tp.partition, partition.outputs)
                 except StateError as error:
                     log.warning("the journal is not trimmed", partition=tp.partition, reason=str(error))
 
@@ -151,8 +192,9 @@ class Worker:
             for service in (self.app, self.app.consumer):
                 if service.crashed:
                     self.fail(service.crash_reason or RuntimeError("Faust crashed"))
-            if self.guard.feed.failure is not None:
-                self.fail(self.guard.feed.failure)
+            for failure in (self.guard.feed.failure, self._checkpoints.failure):
+                if failure is not None:
+                    self.fail(failure)
             self.ready = await self._ready()
             if self.ready and not announced:
                 announced = True

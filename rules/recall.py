@@ -89,12 +89,12 @@ def recall(approval: Decision, stops: Sequence[Stop], rulebook: str, now: int, a
 
     Args:
         approval: the record that is taken back.
-        stops: why; one at least.
+        stops: why; none: the approval surfaced late, and nobody knows any more what has come in since it was decided.
         rulebook: name and digest of the rulebook of whoever takes it back.
         now: instant of the recall.
         as_of: next offset of each topic whose effect is known by now, the stops included.
     """
-    codes = {stop.code for stop in stops}
+    codes = {stop.code for stop in stops} or {"S_STATE_STALE"}
     return msgspec.structs.replace(
         approval,
         decision="blocked",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, time
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 from rules.errors import RulebookGap
 
@@ -152,6 +152,11 @@ class Rulebook:
             RulebookGap: no regime covers the day; the caller blocks with S_STATE_UNAVAILABLE.
         """
         return _law_of_day(self, day, member)
+
+    @property
+    def most_valid_s(self) -> int:
+        """Seconds after its decision that an approval may be valid, at any date: dialled as far ahead as may be, and then held."""
+        return sum(max(cast("int", entry.value) for entry in self.parameters[name]) for name in ("max_dial_ahead_s", "approval_ttl_s"))
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__

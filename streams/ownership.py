@@ -1,14 +1,13 @@
 """Taking partitions over, giving them up, and noticing that Redis forgot (protocol of a partition: ownership, take-over, rebuild).
 
 An owner raises the epoch in the partition's meta to its consumer group generation, so that whatever a former owner still does is
-refused; then it reads the facts again from the offsets that the state stands for. State that is missing or older than known is read
-again from Kafka the same way, from further back; until that is done nothing is decided.
+refused; then it fills in what Redis does not know (``streams.recovery``) and reads the facts again from the offsets that the state
+stands for. Until that is done nothing is decided. An owner that finds Redis behind what it wrote itself begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -16,10 +15,11 @@ import structlog
 from faust.types import TP
 
 from config.settings import Settings
-from rules.errors import Fenced, StateError
+from rules.errors import DeliveryFailed, Fenced, StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC
-from streams.barrier import Barrier, Ends
+from streams.barrier import Ends
 from streams.partition import Partition
+from streams.recovery import Recovery
 from streams.state import Meta, Store
 from streams.tasks import Tasks
 
@@ -38,13 +38,13 @@ class Ownership:
         self,
         settings: Settings,
         store: Store,
-        barrier: Barrier,
+        recovery: Recovery,
         rewind: Callable[[TP, int], Coroutine[Any, Any, None]],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._barrier = barrier
+        self._recovery = recovery
         self._rewind = rewind
         self._fail = fail
         self._partitions: dict[int, Partition] = {}
@@ -101,8 +101,15 @@ class Ownership:
             partition.wake()
             self._fail(Fenced(f"partition {partition.number} has an owner of epoch {seen.epoch}, we are of {mine.epoch}"))
             return
+        self.forgot(partition, seen)
+
+    def forgot(self, partition: Partition, seen: Meta | None) -> None:
+        """Redis is behind what we wrote: lost, rolled back or replaced. Nothing is decided until the partition is whole again."""
+        mine = partition.meta
+        if mine is None or partition.revoked:
+            return
         log.warning(
-            "Redis forgot; the state is read again from Kafka",
+            "Redis forgot; the partition is rebuilt from Kafka",
             partition=partition.number,
             applied=mine.applied,
             found=seen.applied if seen is not None else None,
@@ -117,37 +124,20 @@ class Ownership:
                 seen = await self._store.meta(partition.number)
                 if seen is not None and seen.epoch > generation and refusals < _CHECKS_BEFORE_LOWERING:
                     refusals += 1
-                elif await self._claim(partition, seen, generation):
+                    partition.doing = f"waits: an owner of epoch {seen.epoch} was here, we are of {generation}"
+                elif await self._recovery.recover(partition, seen, generation):
+                    await self._read_facts_again(partition)
                     return
-            except StateError as error:
+            except (StateError, DeliveryFailed) as error:
+                partition.doing = f"cannot be taken over yet: {error}"
                 log.warning("a partition cannot be taken over yet", partition=partition.number, reason=str(error))
             await asyncio.sleep(_RETRY_S)
 
-    async def _claim(self, partition: Partition, seen: Meta | None, generation: int) -> bool:
-        """Make the partition ours if Redis still says what we saw. Returns whether it is."""
-        known = seen
-        if seen is not None and await self._beyond_the_log(partition, seen):
-            log.warning("state of a log that is no more is dropped", partition=partition.number)
-            await self._store.forget(partition.number)
-            known = None
-        incarnation = known.incarnation if known is not None else time.time_ns()
-        mine = Meta(generation, incarnation, known.applied if known is not None else {})
-        if not await self._store.take_over(partition.number, seen, mine):
-            return False
-        partition.journal = await self._store.journal(partition.number)
-        # The state is ours before its topics are read again: agents drop what comes while it is not, and nobody would bring it back.
-        partition.set_meta(mine)
+    async def _read_facts_again(self, partition: Partition) -> None:
         for topic in FACT_MODELS:
             if partition.meta is None:
                 break  # forgotten again meanwhile; the next take-over reads everything again
             await self._rewind(TP(self._settings.topic(topic), partition.number), partition.applied(topic))
-        log.info("partition taken over", partition=partition.number, epoch=generation, journalled=len(partition.journal))
-        return True
-
-    async def _beyond_the_log(self, partition: Partition, seen: Meta) -> bool:
-        """Whether the state stands for offsets that the topics do not have: they were truncated, or made anew."""
-        ends = await self._barrier.ends([partition.number])
-        return any(offset > ends.of(topic, partition.number) for topic, offset in seen.applied.items() if topic in FACT_MODELS)
 
 
 def request_partitions(settings: Settings, assigned: Iterable[TP]) -> list[int]:

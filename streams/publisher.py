@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -25,6 +25,15 @@ _MAX_HEADER_BYTES = 64 * 1024  # more than this does not travel with a misplaced
 log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
+
+
+class Acknowledged(NamedTuple):
+    """Where records of ours lie: topic (full name), partition, and offsets from ``begin`` up to ``end`` (exclusive)."""
+
+    topic: str
+    partition: int
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +95,11 @@ class Publisher:
         producer = self._running()
         return len(await producer.partitions_for(topic))
 
-    async def publish(self, outputs: Iterable[Output]) -> None:
+    async def publish(self, outputs: Iterable[Output]) -> list[Acknowledged]:
         """Publish records, in order within a partition, and wait until the broker has acknowledged them all.
+
+        Returns:
+            Where they are, batch by batch.
 
         Raises:
             DeliveryFailed: a record stayed unacknowledged; publishing the same again is safe.
@@ -98,24 +110,33 @@ class Publisher:
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
                 sent = [acknowledgement for tp, batch in grouped.items() for acknowledgement in await self._send(tp, batch)]
-                await asyncio.gather(*sent)
+                return [
+                    Acknowledged(one.topic, one.partition, one.offset, one.offset + count)
+                    for one, count in zip(
+                        await asyncio.gather(*(future for future, _ in sent)), (count for _, count in sent), strict=True
+                    )
+                ]
         except (KafkaError, OSError, TimeoutError) as error:
             raise DeliveryFailed(f"the broker did not take {sum(map(len, grouped.values()))} records: {error!r}") from None
 
-    async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[asyncio.Future[Any]]:
+    async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[tuple[asyncio.Future[Any], int]]:
+        """Hand the records of one partition over. Returns the acknowledgement to come and the count of records, batch by batch."""
         producer = self._running()
         sent = []
         batch = producer.create_batch()
         for output in outputs:
             record = {"key": output.key, "value": output.value, "timestamp": None, "headers": list(output.headers)}
             if batch.append(**record) is None:  # full: ship it and start another
-                batch.close()
-                sent.append(await producer.send_batch(batch, tp.topic, partition=tp.partition))
+                sent.append(await self._ship(producer, batch, tp))
                 batch = producer.create_batch()
                 batch.append(**record)
-        batch.close()
-        sent.append(await producer.send_batch(batch, tp.topic, partition=tp.partition))
+        sent.append(await self._ship(producer, batch, tp))
         return sent
+
+    @staticmethod
+    async def _ship(producer: AIOKafkaProducer, batch: Any, tp: TopicPartition) -> tuple[asyncio.Future[Any], int]:
+        batch.close()
+        return await producer.send_batch(batch, tp.topic, partition=tp.partition), batch.record_count()
 
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -16,12 +16,16 @@ from rules.errors import CannotStart
 from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
 
 APPROVED, BLOCKED, REJECTED = "approved-calls", "blocked-calls", "rejected-events"
+#: Of our own: the packed state of every number, by which a lost Redis is filled again.
+STATES = "number-states"
 
 #: Topics keyed by number: all have the same number of partitions, which never changes once they are used.
 PER_NUMBER = (REQUEST_TOPIC, *FACT_MODELS, APPROVED, BLOCKED, REJECTED)
 
 _FOREVER = "-1"
 _WEEK_MS = str(7 * 24 * 3600 * 1000)
+_HOUR_MS = str(3600 * 1000)
+_STATE_SEGMENT_BYTES = str(64 << 20)
 _QUARTER_MS = str(90 * 24 * 3600 * 1000)
 
 
@@ -46,6 +50,9 @@ class TopicSpec:
         if not self.compacted:
             config["retention.ms"] = self.retention_ms
             config["retention.bytes"] = "-1"
+        if self.name == settings.topic(STATES):
+            # Kafka compacts closed segments only: smaller and younger ones keep short what a rebuild reads.
+            config |= {"segment.bytes": _STATE_SEGMENT_BYTES, "segment.ms": _HOUR_MS, "min.cleanable.dirty.ratio": "0.2"}
         return config
 
 
@@ -55,6 +62,7 @@ def specs(settings: Settings) -> list[TopicSpec]:
     wanted += [_keyed_by_number(settings, name, _FOREVER) for name in FACT_MODELS]
     wanted += [_keyed_by_number(settings, name, _QUARTER_MS) for name in (APPROVED, BLOCKED, REJECTED)]
     wanted += [TopicSpec(settings.topic(name), partitions=1, compacted=True, retention_ms=_FOREVER) for name in REFERENCE_MODELS]
+    wanted.append(TopicSpec(settings.topic(STATES), settings.partitions, compacted=True, retention_ms=_FOREVER))
     return wanted
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import aiokafka
 import faust
@@ -135,6 +135,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._begin.clear()
         return committed
 
+    async def committed(self, tp: TP) -> Any:
+        """What the group has committed for a partition."""
+        return await self.call_thread(self._ensure_consumer().committed, tp)
+
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from an offset."""
         await self.call_thread(self._rewind, tp, offset)
@@ -157,6 +161,10 @@ class Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def committed(self, tp: TP) -> int | None:
+        """What the group has committed for a partition; None if nothing."""
+        return cast("int | None", await self._thread.committed(tp))
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from an offset; what was handed out before counts no more.

@@ -25,7 +25,7 @@ from rules.errors import StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC, CalleeEvent
 from rules.facts import NumberFacts
 from rules.instants import SECOND, format_instant, parse_instant
-from streams.state import Admission, Entry, Meta, Store
+from streams.state import Admission, Entry, FactBatch, Journalled, Meta, Store, Written
 from streams.topics import ensure_topics
 from tests.harness import Client, SetClock, guard_settings, running_worker
 from tests.scene import NOW, REFERENCE, ask, consent, fresh, home, numbers, objection, request
@@ -58,9 +58,15 @@ def facts(legal_form: str) -> NumberFacts:
     return known
 
 
-def admission(seen: Meta, record: bytes = b"{}", offset: int = 9) -> Admission:
-    entry = Entry("q", b"f", approved=True, decided_at=1, valid_until=2, record=record)
-    return Admission(0, seen, [(offset, True, OF, record)], {OF: [entry]}, 60)
+def admission(seen: Meta, record: bytes = b"{}", offset: int = 9, turns: int = 0) -> Admission:
+    entry = Entry("q", b"f", approved=True, decided_at=1, valid_until=2, record=record, offset=offset)
+    return Admission(0, seen, turns, [Journalled(offset, approved=True, number=OF, record=record)], {OF: [entry]}, 60)
+
+
+def merged(seen: Meta, after: Meta, changed: dict[str, NumberFacts], **fields: Any) -> FactBatch:
+    """A batch of facts that is ready to be written."""
+    given = {"turns": 0, "field": b"objections:6", "compared": {}, "entries": {}, "recalls": [], "keep_s": 60}
+    return FactBatch(partition=0, seen=seen, after=after, changed=changed, **{**given, **fields})
 
 
 async def entries(store: Store) -> list[Entry]:
@@ -71,11 +77,12 @@ async def entries(store: Store) -> list[Entry]:
 async def test_facts_of_a_former_owner_are_refused(store: Store) -> None:
     """It was paused with a batch in hand; its successor's epoch is in the meta, and neither state nor offsets change."""
     assert await store.take_over(0, None, MINE)
-    assert await store.write_facts(0, MINE, MINE, {OF: facts("foundation")})
+    assert await store.write_facts(merged(MINE, MINE, {OF: facts("foundation")})) is Written.DONE
     assert await store.take_over(0, MINE, TAKEN)
-    assert not await store.write_facts(0, MINE, Meta(3, 7, {"objections": 6}), {OF: facts("sole_trader")})
-    meta, (found,) = await store.read_facts(0, [OF])
-    assert (meta, found.callee().legal_form) == (TAKEN, "foundation")
+    late = merged(MINE, Meta(3, 7, {"objections": 6}), {OF: facts("sole_trader")})
+    assert await store.write_facts(late) is Written.CHANGED
+    found = await store.read_facts(0, [OF])
+    assert (found.meta, found.facts(OF).callee().legal_form) == (TAKEN, "foundation")
 
 
 @pytest.mark.broker
@@ -83,9 +90,9 @@ async def test_decisions_of_a_former_owner_are_refused(store: Store) -> None:
     """Neither journal nor entries hold anything of them; the new owner's are stored."""
     assert await store.take_over(0, None, MINE)
     assert await store.take_over(0, MINE, TAKEN)
-    assert await store.admit([admission(MINE, b"old"), admission(TAKEN, b"new")]) == [False, True]
+    assert await store.admit([admission(MINE, b"old"), admission(TAKEN, b"new")]) == [0, 1]
     assert [entry.record for entry in await entries(store)] == [b"new"]
-    assert [record for *_, record in (await store.journal(0)).values()] == [b"new"]
+    assert [item.record for item in (await store.kept(0)).journal.values()] == [b"new"]
 
 
 @pytest.mark.broker
@@ -94,8 +101,8 @@ async def test_decisions_against_a_state_that_is_no_more_are_refused(store: Stor
     """An objection was applied since it was read, the state was rebuilt, or Redis forgot it."""
     if now is not None:
         assert await store.take_over(0, None, now)
-    assert await store.admit([admission(MINE)]) == [False]
-    assert await store.journal(0) == {}
+    assert await store.admit([admission(MINE)]) == [0]
+    assert (await store.kept(0)).journal == {}
     assert await entries(store) == []
 
 
@@ -113,11 +120,11 @@ async def test_only_one_of_two_takes_a_partition_over(store: Store) -> None:
 async def test_the_journal_is_trimmed_only_below_what_is_committed(store: Store) -> None:
     """A batch whose last offset is 9 may go when 10 is committed, and not when 9 is."""
     assert await store.take_over(0, None, MINE)
-    assert await store.admit([admission(MINE, offset=9), admission(MINE, offset=10)]) == [True, True]
+    assert await store.admit([admission(MINE, offset=9), admission(MINE, offset=10)]) == [1, 2]
     await store.trim_journal(0, 9)
-    assert sorted(await store.journal(0)) == [9, 10]
+    assert sorted((await store.kept(0)).journal) == [9, 10]
     await store.trim_journal(0, 10)
-    assert sorted(await store.journal(0)) == [10]
+    assert sorted((await store.kept(0)).journal) == [10]
 
 
 @pytest.mark.broker
@@ -125,17 +132,19 @@ async def test_what_is_forgotten_is_one_partition_and_all_of_it(store: Store) ->
     """States and journal of partition 1 go; partition 11 keeps its own."""
     for partition in (1, 11):
         assert await store.take_over(partition, None, MINE)
-        assert await store.write_facts(partition, MINE, MINE, {OF: facts("foundation")})
-        assert await store.admit([msgspec.structs.replace(admission(MINE), partition=partition)]) == [True]
+        batch = merged(MINE, MINE, {OF: facts("foundation")})
+        assert await store.write_facts(msgspec.structs.replace(batch, partition=partition)) is Written.DONE
+        assert await store.admit([msgspec.structs.replace(admission(MINE), partition=partition)]) == [1]
     await store.forget(1)
-    forms = [(await store.read_facts(partition, [OF]))[1][0].callee() is not None for partition in (1, 11)]
-    assert (forms, len(await store.journal(1)), len(await store.journal(11))) == ([False, True], 0, 1)
+    forms = [(await store.read_facts(partition, [OF])).facts(OF).callee() is not None for partition in (1, 11)]
+    journals = [len((await store.kept(partition)).journal) for partition in (1, 11)]
+    assert (forms, journals) == ([False, True], [0, 1])
 
 
 async def test_a_redis_that_does_not_answer_is_a_state_error(unused_port: int) -> None:
     """Whatever is asked of it; the callers block or wait."""
     store = Store(Settings(redis=f"redis://127.0.0.1:{unused_port}/0", redis_timeout_s=0.2))
-    for question in (store.meta(0), store.read_for_turn({0: [OF]}), store.admit([admission(MINE)]), store.journal(0), store.forget(0)):
+    for question in (store.meta(0), store.read_for_turn({0: [OF]}), store.admit([admission(MINE)]), store.kept(0), store.forget(0)):
         with pytest.raises(StateError):
             await question
     await store.close()
@@ -238,15 +247,23 @@ class Traffic:
         return {decision["request_id"] for decision in self.client.decisions}
 
     def audit(self) -> None:
-        """Every request has a decision, no request has two that differ, and nothing is approved against an objection."""
-        records = defaultdict(set)
+        """Every request has a decision, no request has two that differ, and nothing is approved against an objection.
+
+        What was approved shortly before an objection is recalled.
+        """
+        records, recalled = defaultdict(set), set()
         for record, decision in zip(self.client.records, self.client.decisions, strict=True):
-            records[decision["request_id"]].add(record.value)
+            if decision["kind"] == "recall":
+                recalled.add(decision["request_id"])
+            else:
+                records[decision["request_id"]].add(record.value)
         assert [asked for asked in self.sent if asked not in records] == []
         assert {asked: found for asked, found in records.items() if len(found) > 1} == {}
         approved = {one["request_id"] for one in self.client.decisions if one["decision"] == "approved"}
         assert len(approved) > 0
         assert approved & self.after_objection == set()
+        # The approvals of a minute are valid, and this traffic is over sooner: all of a number that objected are taken back.
+        assert {asked for asked in approved if self.sent[asked]["number"] in self._objected} == recalled
 
 
 class Fleet:
@@ -496,7 +513,7 @@ async def test_what_a_worker_stored_and_could_not_publish_is_published_by_the_ne
             monkeypatch.setattr(worker.guard.publisher, "publish", never_publish)
             sent = await client.put("call-requests", asked)
             await asyncio.wait_for(publishing.wait(), 20)
-        (stored,) = (await store.journal(home(of, PARTITIONS))).values()
+        (stored,) = (await store.kept(home(of, PARTITIONS))).journal.values()
         assert client.records == []
         await client.put_all([objection(of)])
         clock.set("2026-11-23T14:00:00Z")
@@ -505,8 +522,8 @@ async def test_what_a_worker_stored_and_could_not_publish_is_published_by_the_ne
             later = await ask(client, of, dial_at="2026-11-23T14:00:00Z")
         assert later["reasons"] == ["E_OBJECTION"]
         (record,) = [one for one in client.records if one.offset == 0 and one.key == of.encode() and b'"approved"' in one.value]
-        assert stored == (sent.offset, True, of, record.value)
-        assert dict(record.headers) == {"input-offset": str(sent.offset).encode()}
+        assert (stored.offset, stored.approved, stored.number, stored.record) == (sent.offset, True, of, record.value)
+        assert dict(record.headers) == {"input-offset": str(sent.offset).encode(), "request-digest": stored.fingerprint}
         assert len(client.records) == 2
     finally:
         await store.close()
@@ -531,7 +548,8 @@ async def test_a_journal_found_in_redis_answers_requests_without_deciding_them_a
         meta = Meta(1, 1, {})
         assert await store.take_over(partition, None, meta)
         entry = Entry(first["request_id"], b"another", approved=True, decided_at=parse_instant(NOW), valid_until=0, record=record)
-        assert await store.admit([Admission(partition, meta, [(0, True, of, record)], {of: [entry]}, 300)]) == [True]
+        item = Journalled(0, approved=True, number=of, record=record)
+        assert await store.admit([Admission(partition, meta, 0, [item], {of: [entry]}, 300)]) == [1]
         async with running_worker(settings, SetClock()):
             assert (await client.decision(second["request_id"]))["basis"] == "OK_CONSENT"
             assert [one.value for one in client.records if first["request_id"].encode() + b'"' in one.value] == [record]
@@ -542,4 +560,4 @@ async def test_a_journal_found_in_redis_answers_requests_without_deciding_them_a
 
 
 async def is_trimmed(store: Store, partition: int) -> bool:
-    return await store.journal(partition) == {}
+    return (await store.kept(partition)).journal == {}

@@ -107,20 +107,20 @@ async def test_a_consent_and_its_withdrawal_under_one_event_id_are_one_event(gua
 
 
 async def test_a_request_sent_again_is_answered_with_the_same_bytes(guard: Running) -> None:
-    """In a later batch, although an objection would decide it otherwise by now; the header names the place of the repeat."""
+    """In a later batch, although it would be decided otherwise by now; the header names the place of the repeat."""
     (of,) = numbers(1)
     asked = request(of)
     await guard.client.put_all([consent(of)])
     first = await guard.client.put("call-requests", asked)
     await guard.client.decision(asked["request_id"])
-    await guard.client.put_all([objection(of)])
+    await guard.client.put_all([callee(of, at=NOW, age=12)])
     second = await guard.client.put("call-requests", asked)
     before, again = await records_of(guard, asked, 2)
     assert before.value == again.value
     assert b'"approved"' in before.value
     assert before.topic == again.topic
     assert (input_offset(before), input_offset(again)) == (first.offset, second.offset)
-    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    assert (await ask(guard.client, of))["reasons"] == ["E_MINOR"]
 
 
 async def test_a_request_that_stands_twice_in_one_batch_is_decided_once(guard: Running) -> None:
@@ -211,7 +211,7 @@ async def test_an_approval_is_remembered_as_long_as_it_may_be_dialled_on(kafka: 
             await guard.client.put("call-requests", request(of))  # a later, shorter memory must not cut the earlier one off
             await ask(guard.client, of)
             assert client.ttl(entry) > 200
-        await guard.client.put_all([objection(of)])
+        await guard.client.put_all([callee(of, at=NOW, age=12)])
         guard.clock.set(later(659))
         await guard.client.put("call-requests", asked)
         assert len({record.value for record in await records_of(guard, asked, 2)}) == 1
