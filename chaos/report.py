@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import msgspec
+
 from chaos.inject import Injected
 from chaos.recovery import Recovery
 from chaos.schedule import KINDS
@@ -49,27 +51,39 @@ def per_kind(faults: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return table
 
 
+def told_by(audit: bytes) -> dict[str, Any]:
+    """What ``ringfence audit --json`` printed; empty where it printed nothing that can be read."""
+    try:
+        told: dict[str, Any] = msgspec.json.decode(audit, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+    return told
+
+
 def shortcomings(report: Mapping[str, Any]) -> list[str]:
     """Why the storm was not weathered, in sentences; empty if it was.
 
     Args:
-        report: ``per_kind``, ``totals``, ``audit_exit_code`` and ``options`` of a run.
+        report: ``options``, ``per_kind``, ``totals``, ``audit_exit_code`` and ``audit`` of a run.
     """
-    totals, found = report["totals"], []
+    audit, found = report["audit"], []
     if report["audit_exit_code"] != 0:
-        found.append(f"the audit is not clean (exit code {report['audit_exit_code']}); see audit.json and audit.log")
+        violations = ", ".join(f"{kind} {count:,}" for kind, count in audit.get("violations", {}).items() if count)
+        found.append(f"the audit is not clean (exit code {report['audit_exit_code']}): {violations or 'see audit.log'}")
     found += [f"no fault of kind {kind} happened" for kind, figures in report["per_kind"].items() if not figures["count"]]
-    if totals["approved_share"] < _APPROVED_SHARE_MIN:
-        found.append(f"{totals['approved_share']:.0%} of the requests were approved, want {_APPROVED_SHARE_MIN:.0%} or more")
+    approved_share = audit.get("approved_share") or 0.0
+    if approved_share < _APPROVED_SHARE_MIN:
+        found.append(f"{approved_share:.0%} of the decisions are approvals, want {_APPROVED_SHARE_MIN:.0%} or more")
     wanted = _RECALLS_MIN if report["options"]["minutes"] >= _LONG_MINUTES else 1
-    if totals["recalls"] < wanted:
-        found.append(f"{totals['recalls']} recalls, want {wanted} or more: too few objections met a live approval")
+    recalls = audit.get("counts", {}).get("recalls", 0)
+    if recalls < wanted:
+        found.append(f"{recalls} recalls, want {wanted} or more: too few objections met a live approval")
     return found
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """The report as a page."""
-    options, totals = report["options"], report["totals"]
+    options, audit = report["options"], report["audit"]
     lines = [
         f"# Storm of {options['minutes']:g} minutes at {options['rate']:g} requests a second, seed {options['seed']}",
         "",
@@ -82,10 +96,16 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     for kind, figures in report["per_kind"].items():
         cells = [figures[name] for name in ("count", "recovery_median_s", "recovery_max_s", "longest_wait_s", "not_recovered")]
         lines.append(f"| {kind} | " + " | ".join(_cell(cell) for cell in cells) + " |")
-    lines += ["", "| total | |", "| --- | ---: |"]
-    lines += [f"| {_words(name)} | {_cell(value)} |" for name, value in totals.items()]
-    lines.append(f"| audit exit code | {report['audit_exit_code']} |")
+    lines += _table("load and workers", report["totals"])
+    latency = {f"recall latency {name} ms": value for name, value in (audit.get("recall_latency_ms") or {}).items() if name != "count"}
+    lines += _table("audit", {"approved_share": audit.get("approved_share"), **latency, **audit.get("counts", {})})
+    lines += _table("violation", {kind: count for kind, count in audit.get("violations", {}).items() if count})
     return "\n".join([*lines, "", f"Again: `{report['again']}`", ""])
+
+
+def _table(title: str, figures: Mapping[str, Any]) -> list[str]:
+    rows = [f"| {_words(name)} | {_cell(value)} |" for name, value in figures.items()]
+    return ["", f"| {title} | |", "| --- | ---: |", *rows] if rows else []
 
 
 def _words(name: str) -> str:
@@ -95,8 +115,6 @@ def _words(name: str) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {count:,}" for name, count in value.items()) or "none"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)

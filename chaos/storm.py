@@ -21,7 +21,7 @@ from chaos.lag import Lag
 from chaos.load import Orders, Summary, send_all
 from chaos.proxy import Proxy
 from chaos.recovery import recoveries
-from chaos.report import as_markdown, faults_as_json, per_kind, shortcomings
+from chaos.report import as_markdown, faults_as_json, per_kind, shortcomings, told_by
 from chaos.schedule import Fault, plan
 from chaos.survey import survey
 from chaos.traffic import Traffic
@@ -45,7 +45,9 @@ _LOAD_ENDS_WITHIN_S = 90.0
 _ANSWERED_WITHIN_S = 120.0
 _FACTS_STAND_STILL_S = 10.0
 _AUDIT_WITHIN_S = 900.0
+_FINDINGS_SHOWN = "200"
 _STOP_GRACE_S = 10.0
+_UNANSWERED_SHOWN = 100
 
 Say = Callable[[str], None]
 
@@ -116,7 +118,7 @@ class Storm:
             requests_open, facts_open = await self._until_answered(lag)
         survey_of = await survey(direct, self._histories, load)
         self._say("auditing")
-        audit_code = await self._audit(direct)
+        audit_code, audit = await self._audit(direct)
         injected = sorted(injector.done, key=lambda fault: fault.started_at)
         costs = recoveries(survey_of.waits, [fault.started_at for fault in injected])
         return self._write(
@@ -126,7 +128,7 @@ class Storm:
                 "totals": {
                     "records_acknowledged": sum(load.acknowledged.values()),
                     "records_unacknowledged": load.unacknowledged,
-                    **survey_of.totals(),
+                    **survey_of.figures(),
                     "requests_uncommitted_at_the_end": requests_open,
                     "facts_uncommitted_at_the_end": facts_open,
                     "worker_starts": fleet.starts,
@@ -134,9 +136,10 @@ class Storm:
                     "worker_crashes": len(fleet.crashes),
                     "load_late_max_s": round(load.late_max_s, 2),
                 },
-                "unanswered": survey_of.unanswered[:100],
+                "unanswered": survey_of.unanswered[:_UNANSWERED_SHOWN],
                 "deaths": [asdict(death) for death in fleet.deaths],
                 "audit_exit_code": audit_code,
+                "audit": audit,
                 "again": options.again,
             }
         )
@@ -215,15 +218,18 @@ class Storm:
                 self._say("calm; " + ("broker away" if found is None else f"{found[0]:,} requests and {found[1]:,} facts wait"))
             await asyncio.sleep(0.5)
 
-    async def _audit(self, direct: Settings) -> int:
-        """Run ``ringfence audit`` on the logs. Returns its exit code; -9 if it had to be killed."""
+    async def _audit(self, direct: Settings) -> tuple[int, dict[str, Any]]:
+        """Run ``ringfence audit`` on the logs.
+
+        Returns: its exit code, -9 if it had to be killed, and what it told; nothing where it could not be carried out.
+        """
         out = self._options.out
-        command = [sys.executable, "-m", "ops.cli", "audit", "--json", "--histories", str(self._histories)]
+        command = [sys.executable, "-m", "ops.cli", "audit", "--json", "--show", _FINDINGS_SHOWN, "--histories", str(self._histories)]
         with (out / "audit.json").open("wb") as answer, (out / "audit.log").open("wb") as log:
             process = spawn(command, stdout=answer, stderr=log, cwd=out, env=self._environment(direct))
         self._up.callback(end, process, 0)
         await _ended(process, _AUDIT_WITHIN_S)
-        return end(process, 0)
+        return end(process, 0), told_by((out / "audit.json").read_bytes())
 
     def _environment(self, settings: Settings) -> dict[str, str]:
         """What a worker or the auditor is told; nothing that is meant for another guard reaches them."""

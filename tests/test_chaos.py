@@ -24,7 +24,7 @@ from chaos.lag import Lag
 from chaos.load import Orders, run_load, send_all
 from chaos.proxy import Proxy
 from chaos.recovery import Recovery, recoveries
-from chaos.report import as_markdown, faults_as_json, per_kind, shortcomings
+from chaos.report import as_markdown, faults_as_json, per_kind, shortcomings, told_by
 from chaos.schedule import DURATIONS_S, KINDS, plan
 from chaos.survey import survey
 from chaos.traffic import Put, Traffic
@@ -38,7 +38,7 @@ from rules.reference import Reference
 from rules.suspension import suspended_numbers
 from streams.embedded import EmbeddedKafka, free_port
 from streams.partitioner import partition_of
-from streams.topics import APPROVED, BLOCKED, ensure_topics
+from streams.topics import APPROVED, BLOCKED, REJECTED, ensure_topics
 from tests.harness import guard_settings
 from tests.servers import wait_for
 
@@ -334,8 +334,14 @@ def weathered() -> dict:
         "options": {"seed": 3, "minutes": 15, "rate": 1000},
         "faults": faults,
         "per_kind": per_kind(faults),
-        "totals": {"approved_share": 0.41, "recalls": 812, "unanswered": 0, "refusals": {"S_STATE_STALE": 4}, "recall_p50_s": None},
+        "totals": {"requests_answered": 898_123, "answer_max_s": None},
         "audit_exit_code": 0,
+        "audit": {
+            "approved_share": 0.41,
+            "counts": {"recalls": 812},
+            "violations": {"lost": 0},
+            "recall_latency_ms": {"count": 812, "p50": 31, "max": 9000},
+        },
         "again": "python -m chaos --seed 3",
         "shortcomings": [],
     }
@@ -360,11 +366,20 @@ def test_a_storm_is_weathered_only_if_everything_held():
     """One sentence for each thing that did not."""
     assert shortcomings(weathered()) == []
     report = weathered()
-    report |= {"audit_exit_code": 1, "totals": {**report["totals"], "approved_share": 0.19, "recalls": 99}}
+    report |= {"audit_exit_code": 1, "audit": {"approved_share": 0.19, "counts": {"recalls": 99}, "violations": {"lost": 2, "late": 0}}}
     report["per_kind"]["redis-cut"]["count"] = 0
     assert len(shortcomings(report)) == 4
     report["options"]["minutes"] = 2
     assert len(shortcomings(report)) == 3
+    assert shortcomings(report)[0] == "the audit is not clean (exit code 1): lost 2"
+
+
+def test_an_audit_that_could_not_be_carried_out_is_no_clean_one():
+    """Whatever it printed."""
+    report = weathered() | {"audit_exit_code": 3, "audit": told_by(b"Traceback")}
+    assert len(shortcomings(report)) == 3
+    assert "| approved share | - |" in as_markdown(report)
+    assert told_by(b'{"clean": true}') == {"clean": True}
 
 
 def test_the_page_says_what_happened_and_how_to_do_it_again():
@@ -372,7 +387,9 @@ def test_the_page_says_what_happened_and_how_to_do_it_again():
     page = as_markdown(weathered())
     assert "Weathered." in page
     assert "| kill | 2 | 4 | 6 | 7 | 0 |" in page
-    assert "| refusals | S_STATE_STALE 4 |" in page
+    assert "| requests answered | 898,123 |" in page
+    assert "| recall latency p50 ms | 31 |" in page
+    assert "violation" not in page
     assert "Again: `python -m chaos --seed 3`" in page
     assert "- no recalls" in as_markdown(weathered() | {"shortcomings": ["no recalls"]})
 
@@ -411,7 +428,7 @@ async def test_a_worker_that_dies_is_started_again_and_its_death_told(tmp_path: 
 
 @pytest.mark.broker
 async def test_load_and_survey_agree_about_what_was_sent_and_answered(kafka: str, redis_url: str, prefix: str, tmp_path: Path):
-    """Histories hold each acknowledged record once; answers are found by the offset of their request, recalls by their cause."""
+    """Histories hold each acknowledged record once; answers are found by the offset of their request."""
     settings = guard_settings(kafka, redis_url, prefix)
     await ensure_topics(settings)
     histories = tmp_path / "histories.jsonl"
@@ -431,22 +448,23 @@ async def test_load_and_survey_agree_about_what_was_sent_and_answered(kafka: str
     async with Lag(settings) as lag:
         assert await wait_for(lag.look) == (len(requests), sum(line["topic"] in FACT_MODELS for line in lines))
 
-    cause = next(json.loads(put.value)["event_id"] for put in before if put.topic == "consents")
     (unanswered, *others) = (line for line in requests if (line["partition"], line["offset"]) not in set(load.misplaced))
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         for index, line in enumerate(others):
-            approval = {"request_id": f"q{index}", "number": "+31612345678", "decision": "approved", "kind": "decision"}
-            refusal = {**approval, "decision": "blocked", "reasons": ["S_STATE_STALE"]}
-            topic, answer = (settings.topic(BLOCKED), refusal) if index % 2 else (settings.topic(APPROVED), approval)
-            header = [("input-offset", str(line["offset"]).encode())]
+            topic, answer, header = APPROVED, b"{}", [("input-offset", str(line["offset"]).encode())]
+            if index % 3 == 1:
+                topic = BLOCKED
+            elif index % 3 == 2:
+                rejection = {"topic": REQUEST_TOPIC, "partition": line["partition"], "offset": line["offset"]}
+                topic, answer, header = REJECTED, json.dumps(rejection).encode(), []
             for _ in range(2 if index == 0 else 1):
-                await producer.send_and_wait(topic, json.dumps(answer).encode(), None, line["partition"], headers=header)
-        recall = {**refusal, "request_id": "q0", "kind": "recall", "reasons": ["E_OBJECTION"], "evidence": [cause]}
-        await producer.send_and_wait(settings.topic(BLOCKED), json.dumps(recall).encode(), None, 0)
+                await producer.send_and_wait(settings.topic(topic), answer, None, line["partition"], headers=header)
     found = await survey(settings, histories, load)
     assert found.unanswered == [(unanswered["partition"], unanswered["offset"])]
-    assert found.answered == len(others)
-    assert found.approved_share == pytest.approx(0.5, abs=0.01)
-    assert found.refusals == {"S_STATE_STALE": found.blocked}
-    assert (found.repeated, found.recalls, len(found.recall_latencies_s)) == (1, 1, 1)
-    assert found.totals()["unanswered"] == 1
+    waits = sorted(wait for waits in found.waits.values() for wait in waits)
+    assert len(waits) == 1 + sum(index % 3 != 2 for index in range(len(others)))
+    assert {answered for _, answered in waits if answered > time.time()} == {NEVER}
+    assert all(began <= sent_at <= answered for sent_at, answered in waits)
+    figures = found.figures()
+    assert (figures["requests_answered"], figures["requests_unanswered"]) == (len(waits) - 1, 1)
+    assert 0 <= figures["answer_p50_s"] <= figures["answer_p99_s"] <= figures["answer_max_s"] < 60
