@@ -107,6 +107,15 @@ class Fleet:
         with self._lock:
             return all(self._is_ready(slot) for slot in self._slots.values() if slot.wanted)
 
+    async def becomes_ready(self, name: str, within_s: float) -> bool:
+        """Wait for one worker. Returns whether it was ready in time."""
+        deadline = time.monotonic() + within_s
+        while not self._is_ready(self._slots[name]):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return True
+
     async def until_ready(self, within_s: float) -> None:
         """Wait until every worker is ready.
 
@@ -148,8 +157,8 @@ class Fleet:
         if process is None:
             return None
         code = end(process, _LEAVE_WITHIN_S)
-        # An orderly leave ends with 0; anything else is the worker's own doing.
-        self.deaths.append(Death(name, time.time(), code, planned=code == 0))
+        # An orderly leave ends with 0; one that was still starting dies of the signal. Anything else is the worker's own doing.
+        self.deaths.append(Death(name, time.time(), code, planned=code in {0, -signal.SIGTERM}))
         return code
 
     def join(self, name: str) -> None:

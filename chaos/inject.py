@@ -18,6 +18,7 @@ from chaos.schedule import Fault, FaultKind
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 
 GUEST = "worker-3"
+_GUEST_JOINS_WITHIN_S = 20.0
 
 
 class Injected(msgspec.Struct):
@@ -137,9 +138,11 @@ class Injector:
         if fault.pick < 0.5:
             self._fleet.join(GUEST)
             times.start()
+            # One that has not joined yet would leave without a rebalance.
+            joined = await self._fleet.becomes_ready(GUEST, _GUEST_JOINS_WITHIN_S)
             await asyncio.sleep(fault.duration_s)
-            await asyncio.to_thread(self._fleet.leave, GUEST)
-            return f"{GUEST} joined, and left {fault.duration_s:.1f} s later"
+            code = await asyncio.to_thread(self._fleet.leave, GUEST)
+            return f"{GUEST} {'joined' if joined else 'could not join'}, and left (code {code}) {fault.duration_s:.1f} s later"
         name = self._victim(fault)
         times.start()
         code = await asyncio.to_thread(self._fleet.leave, name)
