@@ -19,7 +19,7 @@ IMAGE_MACHINE ?= $(subst arm64,aarch64,$(shell uname -m))
 IMAGE_PLATFORMS := $(foreach tag,manylinux2014 manylinux_2_17 manylinux_2_28 manylinux_2_34,--platform $(tag)_$(IMAGE_MACHINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers check bench wheels lock clean
+.PHONY: help demo test test-containers check bench chaos chaos-short wheels lock clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,12 @@ check: $(INSTALLED) ## formatter, linter, type checker
 
 bench: $(INSTALLED) ## decisions a second, CPU and latency, beside a text-book Faust agent
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(INSTALLED) ## a storm of 15 minutes: workers, Kafka and Redis fail under load, and every answer is audited
+	$(BIN)/python -m chaos $(ARGS)
+
+chaos-short: $(INSTALLED) ## a storm of two minutes, every kind of fault once
+	$(BIN)/python -m chaos --minutes 2 --seed 1 $(ARGS)
 
 # The older build's modules would go into the new wheel: setuptools copies into build/lib and never deletes there.
 wheels: $(INSTALLED) $(WHEELS)/.requirements ## all that the container image installs, into dist/wheels

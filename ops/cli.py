@@ -198,6 +198,40 @@ def watch(
 
 
 @app.command()
+def audit(
+    since: Annotated[
+        Path | None, typer.Option("--from", help="JSON {topic: {partition: offset}}: judge requests and outputs from there on.")
+    ] = None,
+    ends: Annotated[Path | None, typer.Option("--ends", help="Write where this audit ended, for the next one's --from.")] = None,
+    histories: Annotated[
+        Path | None, typer.Option("--histories", help="JSON lines of load clients: when records were sent and acknowledged.")
+    ] = None,
+    bound_s: Annotated[float, typer.Option("--bound-s", help="How long an answer or a recall may take.", min=0)] = 150,
+    tolerance_ms: Annotated[int, typer.Option("--tolerance-ms", help="Log times closer than this do not tell an order.", min=0)] = 100,
+    jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; 0: one a processor.", min=0)] = 0,
+    show: Annotated[int, typer.Option("--show", help="How many offending records to show.", min=0)] = 20,
+    json_output: Json = False,
+) -> None:
+    """Read all topics of a guard (RINGFENCE_KAFKA) and prove its promises.
+
+    Exit code 1 if one is broken.
+
+    Example: RINGFENCE_KAFKA=127.0.0.1:9092 ringfence audit
+    """
+    from ops.audit.report import as_json, print_report
+    from ops.audit.run import Options, run_audit
+
+    options = Options(bound_s, tolerance_ms, jobs, show, since, ends, histories)
+    tally = run_audit(_settings(), options)
+    if json_output:
+        typer.echo(json.dumps(as_json(tally, show)))
+    else:
+        print_report(tally, show)
+    if not tally.clean:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command()
 def ready() -> None:
     """Say whether the worker that keeps RINGFENCE_READY_FILE fresh is ready: exit code 0 if so, 1 if not.
 

@@ -201,14 +201,24 @@ class EmbeddedKafka(_Server):
 
     Topics are never created by accident (auto.create.topics.enable=false); timestamps, compaction, retention are the topics' own.
     A kept folder is formatted once and keeps its cluster id; port and controller port may change from start to start.
+
+    Args:
+        data_dir: as for every server.
+        port: as for every server.
+        heap: Java's largest heap.
+        proxied_by: port on loopback of a proxy in front of this broker. The broker then listens on ``proxied_port`` too, and tells
+            whoever comes in there to come back through the proxy: clients connect to what a broker advertises.
     """
 
     name = f"Apache Kafka {KAFKA_VERSION}"
     kind = "kafka"
 
-    def __init__(self, data_dir: Path | None = None, port: int = 0, heap: str = "512m") -> None:
+    def __init__(self, data_dir: Path | None = None, port: int = 0, heap: str = "512m", *, proxied_by: int | None = None) -> None:
         super().__init__(data_dir, port)
         self.heap = heap
+        self.proxied_by = proxied_by
+        #: What the proxy forwards to; the same at every start.
+        self.proxied_port = free_port() if proxied_by is not None else None
 
     @property
     def address(self) -> str:
@@ -238,14 +248,24 @@ class EmbeddedKafka(_Server):
 
     def _settings(self) -> dict[str, str]:
         controller = f"{LOOPBACK}:{free_port()}"
+        listeners, advertised, protocols = (
+            f"PLAINTEXT://{self.address}",
+            f"PLAINTEXT://{self.address}",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        )
+        if self.proxied_by is not None:
+            listeners += f",PROXIED://{LOOPBACK}:{self.proxied_port}"
+            advertised += f",PROXIED://{LOOPBACK}:{self.proxied_by}"
+            protocols += ",PROXIED:PLAINTEXT"
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
             # A static quorum of one: its address is configuration alone, so another port after a restart needs no record.
             "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
+            "listener.security.protocol.map": protocols,
+            "listeners": f"{listeners},CONTROLLER://{controller}",
+            "advertised.listeners": advertised,
             # Relative to the folder that Kafka runs in: commas, backslashes and letters beyond Latin-1 in its name do no harm.
             "log.dirs": "log",
             "auto.create.topics.enable": "false",

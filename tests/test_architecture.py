@@ -46,3 +46,15 @@ def test_agents_is_ours():
 def test_every_module_says_what_it_is():
     """The first thing in a module is its docstring."""
     assert [str(path.relative_to(ROOT)) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_the_auditor_shares_the_rules_with_the_guard_and_nothing_else():
+    """A mistake in what the guard does with its logs must not be made twice. Mistakes in the rules are for their own tests to find."""
+    wrong = []
+    for path in (ROOT / "ops" / "audit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            ours = [name for name in names if name.split(".")[0] in ROOMS]
+            wrong += [name for name in ours if not name.startswith(("rules.", "config.", "ops.audit", "ops.client_log"))]
+    assert wrong == []
