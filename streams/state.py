@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -171,6 +171,22 @@ class Store:
             return meta, [NumberFacts() if raw is None else _decode_facts(raw) for raw in raw_states]
         except msgspec.MsgspecError as error:
             raise StateError(f"partition {partition} holds state that cannot be read: {error}") from None
+
+    async def numbers(self) -> AsyncIterator[tuple[int, str]]:
+        """Every number that has a state, with its partition; a long look at all keys, which holds nobody up.
+
+        Raises:
+            StateError: Redis does not answer.
+        """
+        shape = re.compile(re.escape(self._prefix) + r":\{(\d+)\}:s:(.+)")
+        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + ":{*}:s:*"
+        try:
+            async for key in self._client.scan_iter(match=pattern, count=5000):
+                found = shape.fullmatch(key.decode())
+                if found is not None:
+                    yield int(found[1]), found[2]
+        except (RedisError, OSError) as error:
+            raise StateError(f"Redis does not answer: {error}") from None
 
     async def write_facts(self, partition: int, seen: Meta, after: Meta, changed: Mapping[str, NumberFacts]) -> bool:
         """Write changed states together with the new applied offsets, unless the meta has changed since it was read."""
