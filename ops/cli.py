@@ -14,15 +14,15 @@ from typing import Annotated
 
 import structlog
 import typer
-from pydantic import ValidationError
 
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops.cli_repair import quarantine, rejected
 from ops.door import decide_lines
+from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, settings_from_environment
 from ops.rules_cmd import list_parameters, list_rules, show_rule
 from rules.errors import CannotStart, RulebookInvalid
 
-EXIT_FINDINGS, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 1, 2, 3, 130
 _READY_WITHIN_S = 10.0
 
 app = typer.Typer(
@@ -31,9 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(rejected)
+app.add_typer(quarantine)
 
 Overrides = Annotated[Path | None, typer.Option("--overrides", help="TOML file with the operator's own parameter values.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -107,7 +108,7 @@ def worker() -> None:
     """
     from ops.worker import run_worker  # Faust takes half a second to import
 
-    settings = _settings()
+    settings = settings_from_environment()
     _log_as(settings)
     raise typer.Exit(run_worker(settings))
 
@@ -125,7 +126,7 @@ def topics(
     """
     from streams.topics import check_topics, ensure_topics
 
-    settings = _settings()
+    settings = settings_from_environment()
     created = asyncio.run(ensure_topics(settings)) if create else []
     problems = asyncio.run(check_topics(settings))
     if json_output:
@@ -194,7 +195,7 @@ def watch(
     """
     from ops.watch import run_watch
 
-    raise typer.Exit(run_watch(_settings(), seconds=seconds, json_output=json_output))
+    raise typer.Exit(run_watch(settings_from_environment(), seconds=seconds, json_output=json_output))
 
 
 @app.command()
@@ -222,7 +223,7 @@ def audit(
     from ops.audit.run import Options, run_audit
 
     options = Options(bound_s, tolerance_ms, jobs, show, since, ends, histories)
-    tally = run_audit(_settings(), options)
+    tally = run_audit(settings_from_environment(), options)
     if json_output:
         typer.echo(json.dumps(as_json(tally, show)))
     else:
@@ -248,16 +249,6 @@ def ready() -> None:
     typer.echo("ready" if is_ready else "not ready: the worker has not said so for 10 s")
     if not is_ready:
         raise typer.Exit(EXIT_FINDINGS)
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        faults = "; ".join(
-            f"RINGFENCE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)
-        )
-        raise CannotStart(f"settings: {faults}") from None
 
 
 def _log_as(settings: Settings) -> None:

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import date, time
 from typing import Any
 
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ops.printing import note, print_content, print_table
 from rules.rulebook import Dated, Hours, Rule, Rulebook, Source
 
-# Below this many columns the codes stand under the summary: beside it neither would have room for its longest word.
-WIDE_COLUMNS = 130
 SEVERITY_STYLE = {"LAW": "bold red", "CODE": "yellow", "POLICY": "cyan"}
-# Wider than any row: over a pipe nothing folds.
-UNFOLDED_COLUMNS = 10_000
 
 
 def list_rules(book: Rulebook, *, json_output: bool) -> None:
@@ -35,7 +29,7 @@ def list_rules(book: Rulebook, *, json_output: bool) -> None:
         _print_json({"rulebook": book.version, "regimes": _regimes(book), "rules": [_rule_json(rule) for rule in book.rules]})
         return
     # The codes come before the summary, which is the longest, so that a piped line ends with it.
-    _print_table(
+    print_table(
         ("id", "severity", "from", "until", "gives", "summary"),
         [
             (
@@ -51,7 +45,7 @@ def list_rules(book: Rulebook, *, json_output: bool) -> None:
         main="summary",
     )
     count = len({rule.id for rule in book.rules})
-    _note(f"{count} rules of {book.version}; one in full: ringfence rules R-14; values: ringfence rules --parameters")
+    note(f"{count} rules of {book.version}; one in full: ringfence rules R-14; values: ringfence rules --parameters")
 
 
 def list_parameters(book: Rulebook, *, json_output: bool) -> None:
@@ -60,7 +54,7 @@ def list_parameters(book: Rulebook, *, json_output: bool) -> None:
         histories = {name: [_dated_json(entry) for entry in history] for name, history in book.parameters.items()}
         _print_json({"rulebook": book.version, "parameters": histories})
         return
-    _print_table(
+    print_table(
         ("parameter", "severity", "from", "value", "source"),
         [
             (
@@ -75,7 +69,7 @@ def list_parameters(book: Rulebook, *, json_output: bool) -> None:
         ],
         main="value",
     )
-    _note(f"{len(book.parameters)} parameters of {book.version}; each value holds until the next one of its name")
+    note(f"{len(book.parameters)} parameters of {book.version}; each value holds until the next one of its name")
 
 
 def show_rule(book: Rulebook, rule_id: str, *, json_output: bool) -> bool:
@@ -95,12 +89,12 @@ def show_rule(book: Rulebook, rule_id: str, *, json_output: bool) -> bool:
         ids = list(dict.fromkeys(rule.id for rule in book.rules))
         near = difflib.get_close_matches(wanted, ids, n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        _note(f"no rule {rule_id} in {book.version}; {hint}ringfence rules lists all")
+        note(f"no rule {rule_id} in {book.version}; {hint}ringfence rules lists all")
         return False
     if json_output:
         _print_json({"rulebook": book.version, "id": wanted, "periods": [_rule_json(rule) for rule in periods]})
         return True
-    _print(Group(Text.assemble((wanted, "bold"), f"  {book.version}"), *(_period(rule) for rule in periods)))
+    print_content(Group(Text.assemble((wanted, "bold"), f"  {book.version}"), *(_period(rule) for rule in periods)))
     return True
 
 
@@ -150,41 +144,7 @@ def _sorted(values: frozenset[Any]) -> list[Any]:
     return sorted(values, key=lambda value: (len(value), value) if isinstance(value, str) else value)
 
 
-# --- Printing ---------------------------------------------------------------------------------------------------------------
-
-
-def _print(content: RenderableType) -> None:
-    """Print to the terminal's width, or to a pipe without folding and without blanks at the end of a line."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(content)
-        return
-    unfolded = Console(highlight=False, width=UNFOLDED_COLUMNS)
-    with unfolded.capture() as capture:
-        unfolded.print(content)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[Text]], *, main: str) -> None:
-    """Print rows as a table; on a narrow terminal the last two columns share one, with the column ``main`` on top."""
-    console = Console()
-    stacked = console.is_terminal and console.width < WIDE_COLUMNS
-    if stacked:
-        top, under = (-1, -2) if headings[-1] == main else (-2, -1)
-        headings = (*headings[:-2], f"{main}, {headings[under]}")
-        rows = [(*row[:-2], Text("\n").join(part for part in (row[top], row[under]) if part)) for row in rows]
-    table = Table(*headings, box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False)
-    for position, column in enumerate(table.columns):
-        column.overflow = "fold"
-        column.no_wrap = position < len(headings) - (1 if stacked else 2)
-    for row in rows:
-        table.add_row(*row)
-    _print(table)
-
-
-def _note(text: str) -> None:
-    """A remark beside the output, on stderr, so that a pipe carries entries only."""
-    Console(stderr=True, highlight=False).print(Text(text, style="dim"), soft_wrap=True)
+# --- JSON ---------------------------------------------------------------------------------------------------
 
 
 def _print_json(value: object) -> None:

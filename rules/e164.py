@@ -5,6 +5,14 @@ import re
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _DUTCH = "+31"
 
+# What may be a number in a text that nobody has parsed: seven digits or more, also in groups, also with an escaped plus sign. An
+# instant or a date is none.
+_DIGIT_ESCAPE = re.compile(r"\\u00(2[bB]|3[0-9])")
+_DATE_OR_NUMBER = re.compile(
+    r"(?P<date>(?<!\d)[0-9]{4}-[0-9]{2}-[0-9]{2}(?!\d)(?:[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|z|[+-][0-9]{2}:[0-9]{2})?)?)"
+    r"|\+?\d(?:[ ./()-]{0,2}\d){6,}"
+)
+
 
 def is_e164(text: str) -> bool:
     r"""Whether ``text`` is a number like ``+31612345678`` (wire contract: ``\+[1-9][0-9]{6,14}`` and nothing else)."""
@@ -23,4 +31,17 @@ def masked(number: str) -> str:
     """
     if not is_e164(number):
         return "*" * min(len(number), 8)
-    return number[:3] + "*" * (len(number) - 5) + number[-2:]
+    return _ends_of(number)
+
+
+def masked_in(text: str) -> str:
+    """A text with everything masked in it that may be a number, in E.164 form or not; dates and instants stay.
+
+    It masks too much rather than too little: a long id made of digits goes too.
+    """
+    plain = _DIGIT_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    return _DATE_OR_NUMBER.sub(lambda found: found[0] if found["date"] else _ends_of(found[0]), plain)
+
+
+def _ends_of(digits: str) -> str:
+    return digits[:3] + "*" * (len(digits) - 5) + digits[-2:]

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import cache
@@ -322,6 +322,22 @@ class Store:
         keys = [self._key(partition, "meta"), *(self._key(partition, f"s:{number}") for number in numbers)]
         raw_meta, *states = await self._answer(self._client.mget(keys))
         return (_decode_meta(raw_meta) if raw_meta is not None else None), states
+
+    async def numbers(self) -> AsyncIterator[tuple[int, str]]:
+        """Every number that has a state, with its partition; a long look at all keys, which holds nobody up.
+
+        Raises:
+            StateError: Redis does not answer.
+        """
+        shape = re.compile(re.escape(self._prefix) + r":\{(\d+)\}:s:(.+)")
+        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + ":{*}:s:*"
+        try:
+            async for key in self._client.scan_iter(match=pattern, count=5000):
+                found = shape.fullmatch(key.decode())
+                if found is not None:
+                    yield int(found[1]), found[2]
+        except (RedisError, OSError) as error:
+            raise StateError(f"Redis does not answer: {error}") from None
 
     async def read_for_turn(self, asked: Mapping[int, Sequence[str]]) -> dict[int, Snapshot]:
         """Everything that deciding about the numbers of some partitions needs, in one MGET."""

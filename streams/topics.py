@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 from config.settings import Settings
 from rules.errors import CannotStart
 from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
+from streams.publisher import MAX_MESSAGE_BYTES
 
 APPROVED, BLOCKED, REJECTED = "approved-calls", "blocked-calls", "rejected-events"
 #: Of our own: the packed state of every number, by which a lost Redis is filled again.
@@ -189,6 +190,11 @@ def _problems(spec: TopicSpec, topic: dict[str, Any], config: dict[str, str], se
         problems.append(f"{spec.name}: retention.ms is {config.get('retention.ms')}, not -1: facts would be forgotten, objections too")
     if not spec.compacted and config.get("retention.bytes", "-1") != "-1":
         problems.append(f"{spec.name}: retention.bytes is {config['retention.bytes']}, not -1: old records would be dropped by size")
+    if not spec.compacted and int(config.get("max.message.bytes", MAX_MESSAGE_BYTES)) < MAX_MESSAGE_BYTES:
+        largest = config["max.message.bytes"]
+        problems.append(
+            f"{spec.name}: max.message.bytes is {largest}, want {MAX_MESSAGE_BYTES}: a record that is refused holds its partition up"
+        )
     if config.get("message.timestamp.type") != "LogAppendTime":
         problems.append(f"{spec.name}: message.timestamp.type is {config.get('message.timestamp.type')}, not LogAppendTime")
     if config.get("unclean.leader.election.enable") == "true":

@@ -155,6 +155,9 @@ def test_every_command_shown_exists(path: Path):
                 continue
             assert name in known, f"ringfence {' '.join(words)}"
             command = group.get_command(context, name)
+            if isinstance(command, click.Group) and len(words) > 1:
+                assert words[1] in command.commands, f"ringfence {' '.join(words)}"
+                command = command.commands[words[1]]
             assert command is not None
             options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
             used = {word.split("=")[0] for word in words[1:] if word.startswith("-") and word != "-"}

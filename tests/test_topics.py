@@ -115,6 +115,7 @@ async def test_a_count_that_the_settings_do_not_have_is_wrong_although_all_topic
         ("consents", {"cleanup_policy": "compact,delete"}, "compaction would drop all but the last fact of a number"),
         ("parties", {"cleanup_policy": "delete"}, "cleanup.policy is 'delete', not 'compact': old entries would come to an end"),
         ("campaigns", {"cleanup_policy": "compact,delete"}, "cleanup.policy is 'compact,delete', not 'compact'"),
+        ("approved-calls", {"max_message_bytes": "1000"}, "max.message.bytes is 1000, want 1048576"),
         ("objections", {"message_timestamp_type": "CreateTime"}, "message.timestamp.type is CreateTime, not LogAppendTime"),
         ("objections", {"unclean_leader_election_enable": "true"}, "an acknowledged objection could be lost"),
     ],
