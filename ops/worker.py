@@ -141,6 +141,7 @@ class Worker:
             opened.callback(beside.cancel)
             beside.start(self._watch())
             beside.start(self._latecomers.run())
+            beside.start(guard.ownership.watch())
             await self._stopping.wait()
 
     async def _stop_app(self) -> None:

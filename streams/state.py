@@ -118,6 +118,12 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     incarnation: int
     applied: dict[str, int]
 
+    def is_behind(self, other: Meta) -> bool:
+        """Whether it stands for less than another one of the same owner."""
+        if (self.epoch, self.incarnation) < (other.epoch, other.incarnation):
+            return True
+        return any(self.applied.get(topic, 0) < offset for topic, offset in other.applied.items())
+
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
     """One decision as it was published, by which a repeated request is answered and an approval taken back.
@@ -223,6 +229,13 @@ class Store:
         """What Redis says of a partition; None if it knows nothing of it."""
         raw = await self._answer(self._client.get(self._key(partition, "meta")))
         return _decode_meta(raw) if raw is not None else None
+
+    async def pulses(self, partitions: Sequence[int]) -> dict[int, tuple[Meta | None, int]]:
+        """Of each partition its meta and its count of turns, in one MGET."""
+        keys = [self._key(partition, name) for partition in partitions for name in ("meta", "t")]
+        raw = await self._answer(self._client.mget(keys)) if keys else []
+        metas = [_decode_meta(meta) if meta is not None else None for meta in raw[::2]]
+        return dict(zip(partitions, zip(metas, (int(turns or 0) for turns in raw[1::2]), strict=True), strict=True))
 
     async def take_over(self, partition: int, seen: Meta | None, mine: Meta) -> bool:
         """Write the meta of a new owner, unless it has changed since ``seen``. Returns whether it was written."""
