@@ -16,7 +16,9 @@ from config.settings import Settings
 from rules.e164 import is_e164
 from rules.errors import DeliveryFailed
 from rules.events import MAX_RECORD_BYTES
+from streams.clocks import Comparison, steady
 from streams.partitioner import partition_of
+from streams.trouble import Trouble
 
 _BATCH_BYTES = 900_000  # below the broker's default limit of 1 MiB a batch, with room for its headers
 _MAX_REQUEST_BYTES = 1_048_576
@@ -61,6 +63,8 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self.clock = Comparison()  # the topics carry the brokers' time, so every acknowledgement tells it
+        self.trouble = Trouble()
 
     async def start(self) -> None:
         """Connect."""
@@ -95,12 +99,17 @@ class Publisher:
         grouped: dict[TopicPartition, list[Output]] = defaultdict(list)
         for output in outputs:
             grouped[TopicPartition(output.topic, output.partition)].append(output)
+        asked = steady()
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
                 sent = [acknowledgement for tp, batch in grouped.items() for acknowledgement in await self._send(tp, batch)]
-                await asyncio.gather(*sent)
+                acknowledged = await asyncio.gather(*sent)
         except (KafkaError, OSError, TimeoutError) as error:
+            self.trouble.met()
             raise DeliveryFailed(f"the broker did not take {sum(map(len, grouped.values()))} records: {error!r}") from None
+        stamps = [one.timestamp / 1000 for one in acknowledged if one.timestamp >= 0]  # -1 where the topic keeps the producer's time
+        if stamps:
+            self.clock.answered(min(stamps), max(stamps), asked)
 
     async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[asyncio.Future[Any]]:
         producer = self._running()
