@@ -197,6 +197,7 @@ class _Decided:
         self.work = work
         self._snapshot = snapshot
         self._now = guard.clock.now()
+        self._refusal = guard.refusal
         meta = cast("Meta", snapshot.meta)
         self._as_of = {topic: meta.applied.get(topic, 0) for topic in FACT_MODELS}
         self._as_of |= {topic: guard.feed.applied(topic) for topic in REFERENCE_MODELS}
@@ -257,6 +258,8 @@ class _Decided:
 
     def _decide(self, request: CallRequest) -> Decision:
         guard = self._guard
+        if self._refusal is not None:
+            return self._refuse(request, self._refusal)
         if self.work.stale:
             return self._refuse(request, "S_STATE_STALE")
         if request.number in self._unreadable:  # it may have been decided before; a second decision must not approve
