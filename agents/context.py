@@ -10,6 +10,7 @@ from config.settings import Settings
 from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.barrier import Barrier
+from streams.clocks import Clocks
 from streams.ownership import Ownership
 from streams.publisher import Publisher
 from streams.reference_feed import ReferenceFeed
@@ -20,7 +21,9 @@ from streams.state import Store
 class Guard:
     """A running guard: its settings, its connections, and what it holds in memory.
 
-    ``counts`` counts what the wire contract wants counted (rejected, misplaced, unknown fields) and what operators ask for.
+    ``clocks`` are those of the servers. ``blocked_with`` is the code that every request is blocked with while something is wrong that
+    no single request shows (``ops.readiness`` finds it); None in good times. ``counts`` counts what the wire contract wants counted
+    (rejected, misplaced, unknown fields) and what operators ask for.
     """
 
     settings: Settings
@@ -32,4 +35,11 @@ class Guard:
     feed: ReferenceFeed
     ownership: Ownership
     reference: Reference
+    clocks: Clocks
+    blocked_with: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def refusal(self) -> str | None:
+        """The code that every request is blocked with now; a clock that went wrong counts from the very next decision."""
+        return "S_STATE_UNAVAILABLE" if self.clocks.differing() else self.blocked_with

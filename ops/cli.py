@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +18,11 @@ from pydantic import ValidationError
 from config.rulebook import load_rulebook
 from config.settings import Settings
 from ops.door import decide_lines
+from ops.ready_file import why_not_ready
 from ops.rules_cmd import list_parameters, list_rules, show_rule
 from rules.errors import CannotStart, RulebookInvalid
 
 EXIT_FINDINGS, EXIT_USAGE, EXIT_CANNOT_START, EXIT_INTERRUPTED = 1, 2, 3, 130
-_READY_WITHIN_S = 10.0
 
 app = typer.Typer(
     help="A streaming compliance guard for outbound calls: every call request gets one lawful decision, with its reasons.",
@@ -199,21 +198,19 @@ def watch(
 
 @app.command()
 def ready() -> None:
-    """Say whether the worker that keeps RINGFENCE_READY_FILE fresh is ready: exit code 0 if so, 1 if not.
+    """Say whether the worker that writes RINGFENCE_READY_FILE is ready: exit code 0 if so, 1 with the reasons if not.
 
     Example: RINGFENCE_READY_FILE=/tmp/ready ringfence ready
     """
     name = os.environ.get("RINGFENCE_READY_FILE")
     if not name:
         raise typer.BadParameter("set it to the file that the worker was started with", param_hint="RINGFENCE_READY_FILE")
-    try:
-        age_s = time.time() - Path(name).stat().st_mtime
-    except OSError:
-        age_s = float("inf")
-    is_ready = age_s < _READY_WITHIN_S
-    typer.echo("ready" if is_ready else "not ready: the worker has not said so for 10 s")
-    if not is_ready:
+    reasons = why_not_ready(Path(name))
+    if reasons:
+        for reason in reasons:
+            typer.echo(f"not ready: {reason}")
         raise typer.Exit(EXIT_FINDINGS)
+    typer.echo("ready")
 
 
 def _settings() -> Settings:
