@@ -102,17 +102,17 @@ async def problems(client: redis.Redis, prefix: str, *, note: bool = False) -> d
     pipeline = client.pipeline(transaction=False)
     for section in ("memory", "stats", "cluster", "replication"):
         pipeline.info(section)
-    pipeline.exists(key)
-    memory, stats, cluster, replication, noted = await pipeline.execute()
+    memory, stats, cluster, replication = await pipeline.execute()
+    if cluster.get("cluster_enabled"):  # which does not answer for every key
+        return {"redis-cluster": "Redis Cluster is not supported: one read spans partitions; use one server, or one behind Sentinel"}
     found = {}
     if replication.get("role") != "master":
         found["redis-replica"] = "Redis is a read-only replica: give the address of the primary, or that of Sentinel"
-    if cluster.get("cluster_enabled"):
-        found["redis-cluster"] = "Redis Cluster is not supported: one read spans partitions; use one server, or one behind Sentinel"
     policy = memory.get("maxmemory_policy")
     if policy != "noeviction":
         found["redis-policy"] = f"Redis runs with maxmemory-policy {policy}: it would forget objections by itself; set noeviction"
     evicted = int(stats.get("evicted_keys", 0))
+    noted = await client.exists(key)
     if evicted or noted:
         if note and not noted:
             with contextlib.suppress(ResponseError):  # it takes no writes, so nothing is decided on it either
