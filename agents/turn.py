@@ -219,6 +219,7 @@ class _Decided:
         self.work = work
         self._snapshot = snapshot
         self._now = guard.clock.now()
+        self._refusal = guard.refusal
         meta = cast("Meta", snapshot.meta)
         self._as_of = guard.as_of(meta)
         self._remembered: dict[str, list[Entry]] = {}
@@ -276,6 +277,8 @@ class _Decided:
 
     def _decide(self, request: CallRequest) -> Decision:
         guard = self._guard
+        if self._refusal is not None:
+            return self._refuse(request, self._refusal)
         if self.work.stale:
             return self._refuse(request, "S_STATE_STALE")
         if request.number in self._unreadable:  # it may have been decided before; a second decision must not approve

@@ -28,13 +28,14 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import redis.asyncio as redis
 from redis.exceptions import NoScriptError, RedisError
 
 from config.settings import Settings
 from rules.errors import CannotStart, StateError
 from rules.facts import NumberFacts
 from rules.instants import SECOND
+from streams import redis_client
+from streams.trouble import Trouble
 
 # Scripts are called by their digest: redis-py's own Script asks for each pipeline whether the server knows it, a round trip a turn.
 # KEYS: meta, turns, recalls, changed numbers, then the entry keys that are compared, then one state key a value.
@@ -193,34 +194,25 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.redis_prefix
-        self._client = redis.Redis.from_url(
-            settings.redis.get_secret_value(),
-            socket_timeout=settings.redis_timeout_s,
-            socket_connect_timeout=settings.redis_timeout_s,
-        )
+        self._client = redis_client.from_settings(settings)
+        self.trouble = Trouble()
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._client.aclose()
+        await redis_client.close(self._client)
 
     async def check(self) -> None:
-        """Refuse a Redis that would drop state by itself or that is a cluster.
+        """Refuse a Redis that would drop state by itself, is a replica or a cluster, and teach it our scripts.
 
         Raises:
             CannotStart: with what is wrong and the remedy.
         """
+        await redis_client.check(self._client, self._prefix)
         try:
             for script in _SCRIPTS:
                 await self._client.script_load(script)
-            memory = await self._client.info("memory")
-            cluster = await self._client.info("cluster")
-        except RedisError as error:
-            raise CannotStart(f"no Redis answers (RINGFENCE_REDIS): {error}") from None
-        policy = memory.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise CannotStart(f"Redis runs with maxmemory-policy {policy}: it would forget objections by itself; set noeviction")
-        if cluster.get("cluster_enabled"):
-            raise CannotStart("Redis Cluster is not supported: one read spans partitions; use one server, or one behind Sentinel")
+        except (RedisError, OSError) as error:
+            raise CannotStart(f"Redis does not take our scripts (RINGFENCE_REDIS): {error}") from None
 
     def _key(self, partition: int, rest: str) -> str:
         return f"{self._prefix}:{{{partition}}}:{rest}"
@@ -406,6 +398,7 @@ class Store:
                 await self._client.script_load(script)
             raise StateError("Redis did not know our scripts; it has been told, try again") from None
         except (RedisError, OSError) as error:
+            self.trouble.met()
             raise StateError(f"Redis does not answer: {error}") from None
 
 
