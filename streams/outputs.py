@@ -56,6 +56,15 @@ def published(record: Any) -> Published | None:  # aiokafka's record
     return Published(item, decision)
 
 
+def unpublished(item: Journalled) -> Published | None:
+    """A journalled decision as it will stand in the log; None if it is none of a guard's."""
+    try:
+        return Published(item, _decode(item.record))
+    except msgspec.MsgspecError:
+        log.warning("a journalled record is none of ours", offset=item.offset)
+        return None
+
+
 def matters(record: Any, committed: int, remembered_ms: int) -> bool:  # aiokafka's record
     """Whether an output record may have to be remembered, as far as that can be told without reading it.
 

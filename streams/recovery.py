@@ -24,7 +24,7 @@ from rules.instants import SECOND, parse_instant
 from streams.barrier import Barrier
 from streams.checkpoints import Checkpoints
 from streams.log_reader import LogReader
-from streams.outputs import OutputLog, Published, headers_of, matters, taken_in
+from streams.outputs import OutputLog, Published, headers_of, matters, taken_in, unpublished
 from streams.partition import Partition
 from streams.publisher import Output, Publisher
 from streams.state import Entry, Journalled, Kept, Meta, Store, keep_entries_s
@@ -172,7 +172,9 @@ class Recovery:
         committed = await self._committed(number) or 0
         remembered_ms = int((time.time() - memory_s - _MARGIN_S) * 1000)
         found = await self._outputs.read(number, begin, ends, lambda record: matters(record, committed, remembered_ms))
-        journal = dict(kept.journal)
+        # What this worker holds of a former turn is published yet, perhaps, although Redis does not know of it any more.
+        journal = {offset: item for offset, item in partition.journal.items() if offset >= committed} | kept.journal
+        found += [one for item in journal.values() if (one := unpublished(item)) is not None]
         decided_from: dict[str, int] = {}
         recent: dict[str, list[Published]] = defaultdict(list)
         for one in found:

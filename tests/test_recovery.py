@@ -16,7 +16,7 @@ from rules.events import FACT_MODELS
 from streams.checkpoints import Checkpoints
 from streams.log_reader import LogReader
 from streams.partition import Partition
-from streams.state import Meta, Store
+from streams.state import Journalled, Meta, Store
 from streams.topics import APPROVED, STATES
 from tests.harness import Running, SetClock, encode, running_worker
 from tests.scene import ask, consent, fresh, home, numbers, objection, request, running_scene
@@ -306,6 +306,27 @@ async def test_a_copy_that_surfaces_late_changes_nothing(guard: Running) -> None
     partition = guard.worker.guard.ownership.get(0)
     await wait_for(lambda: partition.outputs[APPROVED] == 2 and not partition.unexplained, within_s=20)
     assert set(await again(guard, asked, 3)) == {record.value}
+
+
+async def test_what_a_former_turn_left_to_be_published_is_known_after_a_flush(guard: Running) -> None:
+    """The worker holds it in memory and publishes it yet; Redis and the outputs know nothing of it.
+
+    Guards `unpublished` in streams/recovery.py; a storm found it: a repeat was decided anew.
+    """
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    asked = await approved(guard, of)
+    (record,) = records(guard, asked)
+    held = fresh("q")
+    value = record.replace(encode(asked["request_id"]), encode(held))
+    partition = guard.worker.guard.ownership.get(0)
+    partition.journal[1_000_000] = Journalled(1_000_000, approved=True, number=of, record=value)
+    restore(guard, {})
+    await guard.client.put("call-requests", asked | {"request_id": held})
+    await guard.client.decision(held)
+    assert records(guard, {"request_id": held}) == [value]
+    await guard.client.put(*objection(of))
+    assert (await guard.client.decisions_of(held, 2))[1]["kind"] == "recall"
 
 
 async def test_what_was_under_way_is_awaited_before_the_outputs_are_read() -> None:
