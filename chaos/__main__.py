@@ -31,6 +31,8 @@ def main() -> int:
     arguments = _arguments()
     out = arguments.out or Path(tempfile.mkdtemp(prefix="ringfence-chaos-"))
     options = Options(arguments.seed, arguments.minutes, arguments.rate, out.absolute())
+    # Also where SIGINT was ignored, as in a background job of a shell: asyncio ends its tasks in order by it alone.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     # A broker that is away is what was asked for: the client's word on it would bury the progress.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -67,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGINT)  # asyncio ends its tasks in order then
+    signal.raise_signal(signal.SIGINT)
 
 
 def _say(text: str) -> None:

@@ -511,12 +511,15 @@ def test_a_decision_of_a_rejected_request_is_found(world: LogWorld):
 
 
 def test_a_wrong_rejection_is_found(world: LogWorld):
-    """A request that can be read, a conflict with nothing, a broken one with the wrong code."""
+    """A request that can be read, a conflict with nothing or with what is forgotten, a broken one with the wrong code."""
     (of,) = of_here()
     world.reject(world.put(REQUEST_TOPIC, request(of)), "format")
     world.reject(world.put(REQUEST_TOPIC, request(of)), "conflict")
     world.reject(world.put_raw(REQUEST_TOPIC, of.encode(), b"{"), "type")
-    assert world.violations() == {f.WRONG_REJECTION: 3}
+    asked, _ = world.ask(request(of))
+    world.now_ms += 310_000
+    world.reject(world.put(REQUEST_TOPIC, json.loads(asked.value) | {"subject": "water"}), "conflict")
+    assert world.violations() == {f.WRONG_REJECTION: 4}
 
 
 def test_an_output_without_a_request_is_found(world: LogWorld):

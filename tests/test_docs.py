@@ -14,6 +14,7 @@ import typer.main
 
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops.audit.findings import COUNTS, KINDS
 from ops.cli import app
 from ops.rules_cmd import _value
 from rules.codes import ALL_CODES, REASON_CODES, SYSTEM_CODES
@@ -24,6 +25,7 @@ from streams.topics import APPROVED, BLOCKED, REJECTED
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+AUDITING = (DOCS / "auditing.md").read_text(encoding="utf-8")
 CONTRACT, OPERATING, RULEBOOK, CHANGELOG = (
     path.read_text(encoding="utf-8")
     for path in (DOCS / "contract.md", DOCS / "operating.md", DOCS / "rulebook.md", ROOT / "CHANGELOG.md")
@@ -185,6 +187,15 @@ def test_every_relative_link_resolves(path: Path):
         if not inside or (anchor and anchor not in anchors(other.read_text(encoding="utf-8"))):
             broken.append(target)
     assert broken == []
+
+
+def test_everything_that_an_audit_tells_is_explained():
+    """docs/auditing.md has a line for each option, and the words of the code for each kind and count."""
+    command = typer.main.get_command(app).get_command(click.Context(click.Command("")), "audit")  # type: ignore[attr-defined]
+    options = {option for parameter in command.params for option in parameter.opts} - {"--help", "-h"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)` \|", AUDITING, re.MULTILINE))
+    rows = re.findall(r"^\| `([^`-][^`]*)` \| (.+) \|$", AUDITING, re.MULTILINE)
+    assert rows == [*KINDS.items(), *COUNTS.items()]
 
 
 def test_every_log_line_shown_is_written():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ops.audit.case import Case, Decided
+from ops.audit.case import CLOCKS_APART, Case, Decided
 from ops.audit.findings import CONFLICT, DIFFERING, LOST, REJECTED_DECIDED, REVOKED, SECOND, WRONG_REJECTION, Finding, Tally
 from ops.audit.partition import PartitionLog
 from ops.audit.records import Asked
@@ -61,10 +61,22 @@ def _check_answer(case: Case, asked: Asked, before: list[Asked], rejected_as: st
         case.found(REJECTED_DECIDED, asked, f"rejected as {rejected_as}, and decided")
     elif rejected_as != "conflict":
         case.found(WRONG_REJECTION, asked, f"rejected as {rejected_as}, yet it can be read")
-    elif case.first_request == 0 and all(asked.same_content(earlier) for earlier in before):
-        case.found(WRONG_REJECTION, asked, "rejected as conflict, and no earlier request contradicts it")
+    elif case.first_request == 0 and not _contradicted(case, asked, before, terms):
+        case.found(WRONG_REJECTION, asked, "rejected as conflict, and no request that is remembered contradicts it")
     else:
         tally.counts["conflicts"] += 1
+
+
+def _contradicted(case: Case, asked: Asked, before: list[Asked], terms: Terms) -> bool:
+    """Whether an earlier request of the id asks otherwise, and a decision of the id was still remembered."""
+    asked_at = terms.guard_clock(asked.log_time_ms)
+    decided = case.decided.get(asked.request.request_id, ())
+    remembered = any(_remembered_until(one, terms) + CLOCKS_APART > asked_at for one in decided)
+    return remembered and not all(asked.same_content(earlier) for earlier in before)
+
+
+def _remembered_until(decided: Decided, terms: Terms) -> int:
+    return max(decided.decided_at + terms.memory, decided.valid_until)
 
 
 def _check_repeats(case: Case, request_id: str, tally: Tally) -> None:
@@ -104,8 +116,7 @@ def _check_memory(case: Case, decisions: list[Decided], terms: Terms) -> None:
         if not later.judged:
             continue
         for earlier in decisions[:position]:
-            remembered_until = max(earlier.decided_at + terms.memory, earlier.valid_until)
-            if later.decided_at < remembered_until:
+            if later.decided_at < _remembered_until(earlier, terms):
                 _report_second(case, earlier, later)
                 break
 

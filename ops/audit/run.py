@@ -31,6 +31,8 @@ from rules.events import REQUEST_TOPIC
 from rules.instants import SECOND
 
 _LOOK_S = 0.2
+#: Findings of each kind that a partition keeps, so that the first ones can be shown in order.
+_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Job:
         histories = Histories.read(histories_file, partition) if histories_file is not None else Histories()
         log = PartitionLog(partition, terms, self.plan.of(partition), self.plan.start((REQUEST_TOPIC, partition)))
         asyncio.run(read_partition(self.settings, self.plan, partition, log.add, advance))
-        tally = Tally(self.options.show)
+        tally = Tally(max(self.options.show, _KEPT))
         check_partition(log, self.references, histories, terms, tally, advance)
         return tally
 
@@ -95,7 +97,7 @@ def run_audit(settings: Settings, options: Options) -> Tally:
     since = _read_offsets(options.since) if options.since is not None else {}
     plan = asyncio.run(make_plan(settings, since))
     references = ReferenceLog(plan.references())
-    tally = Tally(options.show)
+    tally = Tally(max(options.show, _KEPT))
     with _progress(plan.size()) as advance_to:
         asyncio.run(read_references(settings, plan, references.add, lambda _records: None))
         job = Job(settings, options, plan, since, references)
