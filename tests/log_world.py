@@ -40,14 +40,13 @@ def of_here(count: int = 1) -> list[str]:
 class LogWorld:
     """Puts records into logs, one a second by the broker's clock, which is the guard's too, and answers requests as a guard would."""
 
-    def __init__(self, **terms: Any) -> None:
+    def __init__(self) -> None:
         self.now_ms = parse_instant(NOW) // 1000
         self.logs: dict[str, list[LogRecord]] = {
             topic: [] for topic in (REQUEST_TOPIC, *FACT_MODELS, *REFERENCE_MODELS, APPROVED, BLOCKED, REJECTED)
         }
         self.begins: dict[str, int] = {}
         self.histories = Histories()
-        self._terms = terms
         for topic, entry in REFERENCE:
             self.put(topic, entry)
 
@@ -58,13 +57,11 @@ class LogWorld:
         key = value[REFERENCE_KEYS.get(topic, "number")]
         return self.put_raw(topic, key.encode(), encode(value), after_ms=after_ms)
 
-    def put_raw(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Any = (), after_ms: int = 1000, gap: int = 0
-    ) -> LogRecord:
-        """Put any bytes, some time after the record before; ``gap`` offsets are left out."""
+    def put_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: Any = (), after_ms: int = 1000) -> LogRecord:
+        """Put any bytes, some time after the record before."""
         self.now_ms += after_ms
         log = self.logs[topic]
-        offset = (log[-1].offset + 1 if log else self.begins.get(topic, 0)) + gap
+        offset = log[-1].offset + 1 if log else self.begins.get(topic, 0)
         record = LogRecord(offset, self.now_ms, key, value, headers)
         log.append(record)
         return record
@@ -148,24 +145,29 @@ class LogWorld:
 
     # --- What the auditor says ---------------------------------------------------------------------------------------------
 
-    def audit(self, later_s: float = 1000, first_request: int | None = None, **terms: Any) -> Tally:
+    def audit(self, later_s: float = 1000, **terms: Any) -> Tally:
         """Audit the logs ``later_s`` after the last record."""
-        now_ms = self.now_ms + int(later_s * 1000)
-        agreed = Terms(**{"book": BOOK, "partitions": PARTITIONS, "now_ms": now_ms, **self._terms, **terms})
-        bounds = {topic: (self.begins.get(topic, 0), self.end(topic)) for topic in self.logs}
-        references = ReferenceLog(bounds)
+        agreed, log = self.audited(later_s, **terms)
+        references = ReferenceLog(self._bounds())
         for topic in REFERENCE_MODELS:
             for record in self.logs[topic]:
                 references.add(topic, record)
-        log = PartitionLog(PARTITION, agreed, bounds, first_request)
-        for topics in PHASES:
-            for topic in topics:
-                for record in self.logs[topic]:
-                    if topic != REQUEST_TOPIC or record.offset >= log.first_request:
-                        log.add(topic, record)
         tally = Tally(keep=20)
         check_partition(log, references, self.histories, agreed, tally)
         return tally
+
+    def audited(self, later_s: float = 1000, **terms: Any) -> tuple[Terms, PartitionLog]:
+        """What an audit goes by, and the logs as it reads them."""
+        agreed = Terms(**{"book": BOOK, "partitions": PARTITIONS, "now_ms": self.now_ms + int(later_s * 1000), **terms})
+        log = PartitionLog(PARTITION, agreed, self._bounds())
+        for topics in PHASES:
+            for topic in topics:
+                for record in self.logs[topic]:
+                    log.add(topic, record)
+        return agreed, log
+
+    def _bounds(self) -> dict[str, tuple[int, int]]:
+        return {topic: (self.begins.get(topic, 0), self.end(topic)) for topic in self.logs}
 
     def violations(self, **arguments: Any) -> dict[str, int]:
         """The violations that an audit finds."""

@@ -14,11 +14,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from agents.facts import FORWARDED
 from config.settings import Settings
 from ops.audit import findings as f
 from ops.audit.findings import Tally
 from ops.audit.histories import Histories
+from ops.audit.moves import Homes
 from ops.audit.positions import Positions
 from ops.audit.records import APPROVED, BLOCKED
 from ops.audit.report import as_json, print_report
@@ -118,8 +121,10 @@ def test_a_number_that_is_suspended_and_released_is_clean(world: LogWorld):
     """Broken objections and forwarded nulls suspend from their log time on, releases lift what came before them."""
     (of,) = of_here()
     world.put(*consent(of))
-    for broken in (b"{", None):
-        world.put_raw("objections", of.encode(), broken)
+    for broken, headers in ((b"{", ()), (None, [(FORWARDED, b"1")])):
+        record = world.put_raw("objections", of.encode(), broken, headers)
+        if not headers:
+            world.reject(record, "json", "objections")
         _, decision = world.ask(request(of))
         assert decision.reasons == ["S_QUARANTINED"]
         world.put(*release(of))
@@ -343,20 +348,22 @@ def test_log_times_that_are_too_close_decide_nothing(world: LogWorld, behind_ms:
     assert world.violations() == {}
 
 
-@pytest.mark.parametrize(("sent_at", "expected"), [(10.02, {f.OBJECTED: 1}), (10.005, {})])
-def test_histories_tell_what_log_times_cannot(world: LogWorld, sent_at: float, expected: dict[str, int]):
-    """The client had the acknowledgement, or not, when the other one sent its request."""
+@pytest.mark.parametrize("after_ms", [20, 200])
+@pytest.mark.parametrize(("sent_at", "expected"), [(10.02, True), (10.005, False)])
+def test_histories_tell_what_log_times_cannot(world: LogWorld, after_ms: int, sent_at: float, expected):
+    """The client had the acknowledgement, or not, when the other one sent its request; an acknowledgement may come late."""
     (of,) = of_here()
     world.put(*consent(of))
     before = world.ends()
     stop = world.put(*objection(of))
-    asked = world.put(REQUEST_TOPIC, request(of), after_ms=20)
+    asked = world.put(REQUEST_TOPIC, request(of), after_ms=after_ms)
     decision = world.decide(asked, before)
     world.publish(decision, asked.offset)
     world.recall(decision, stop)
     world.histories.note("objections", stop.offset, sent_at=10.0, acked_at=10.01)
     world.histories.note(REQUEST_TOPIC, asked.offset, sent_at=sent_at, acked_at=10.1)
-    assert world.violations() == expected
+    covered = {f.TOO_LOW: 1} if after_ms > 100 else {}
+    assert world.violations() == ({f.OBJECTED: 1} | covered if expected else {})
 
 
 @pytest.mark.parametrize(
@@ -366,20 +373,34 @@ def test_histories_tell_what_log_times_cannot(world: LogWorld, sent_at: float, e
         withdrawal,
         lambda of: outcome(of, "objected"),
         lambda of: relationship(of, optout_used=True),
-        lambda of: ("consents", of.encode()),
         lambda of: ("objections", None),
     ],
-    ids=["objection", "withdrawal", "objected outcome", "used opt-out", "broken consent", "forwarded null"],
+    ids=["objection", "withdrawal", "objected outcome", "used opt-out", "forwarded null"],
 )
 def test_a_missing_recall_is_found(world: LogWorld, stop: Any):
     """Every kind of stop calls for one."""
     (of,) = of_here()
     _, decision = approved(world, of)
     topic, value = stop(of)
-    record = world.put(topic, value) if isinstance(value, dict) else world.put_raw(topic, of.encode(), value)
+    record = world.put(topic, value) if value is not None else world.put_raw(topic, of.encode(), None, [(FORWARDED, b"1")])
     assert world.violations() == {f.UNRECALLED: 1}
     world.recall(decision, record, topic)
     assert world.violations() == {}
+
+
+def test_a_broken_consent_calls_for_a_recall_and_for_a_report(world: LogWorld):
+    """It may have been a withdrawal; and what cannot be read is told."""
+    (of,) = of_here()
+    _, decision = approved(world, of)
+    record = world.put_raw("consents", of.encode(), b"{")
+    assert world.violations() == {f.UNRECALLED: 1, f.UNREPORTED: 1}
+    world.recall(decision, record, "consents")
+    world.reject(record, "type", "consents")
+    assert world.violations() == {f.WRONG_REJECTION: 1}
+    world.reject(record, "json", "consents")
+    tally = world.audit()
+    assert dict(tally.violations) == {}
+    assert tally.counts["rejected facts"] == 1
 
 
 def test_a_recall_of_an_earlier_decision_serves_no_later_one(world: LogWorld):
@@ -576,6 +597,30 @@ def test_a_clock_ahead_of_the_broker_s_is_reckoned_with(world: LogWorld):
     assert world.violations(clock_offset=70 * SECOND) == {}
 
 
+def test_a_misplaced_record_has_to_be_moved(world: LogWorld):
+    """A copy in its own partition has its key and its value; another fact of the number is none, and neither is a null."""
+    (elsewhere,) = numbers(1, 1)
+    wrong, tally = world.put(*objection(elsewhere)), Tally(keep=1)
+    terms, log = world.audited()
+    (moved,) = log.misplaced.values()
+    assert (moved.topic, moved.partition, moved.offset, moved.home) == ("objections", 0, wrong.offset, 1)
+    for copy, found in ((wrong._replace(value=None), 1), (world.put(*objection(elsewhere)), 2), (wrong._replace(offset=7), 2)):
+        homes = Homes([moved])
+        assert homes.places == {("objections", 1)}
+        homes.add("objections", copy)
+        homes.check(terms, tally)
+        assert tally.violations[f.UNMOVED] == found
+    told = world.put_raw("objections", b"another key", encode(objection(elsewhere)[1]))
+    _, log = world.audited()
+    homes = Homes(log.forwarded)
+    homes.add("objections", told._replace(key=elsewhere.encode(), value=None))
+    homes.check(terms, tally)
+    assert tally.violations[f.UNMOVED] == 2
+    homes = Homes([moved])
+    homes.check(replace(terms, now_ms=wrong.log_time_ms), tally)
+    assert tally.counts["pending"] == 1
+
+
 def test_positions_count_a_record_as_early_if_a_later_one_is():
     """Log times may go back when a partition gets another leader."""
     positions = Positions(0, 5)
@@ -661,13 +706,16 @@ async def traffic(guard: Running) -> dict[str, Any]:
     await client.decisions_of(first["request_id"], 2)
     await client.put("call-requests", {**first, "subject": "water"})
     await client.put_raw("call-requests", some[1].encode(), b"{")
-    (moved, suspended) = numbers(2)
+    moved, suspended, between = numbers(3)
+    await in_transactions(client, between)
+    assert (await ask(client, between))["decision"] == "approved"
     await client.put_raw("consents", moved.encode(), encode(consent(moved)[1]), partition=(home(moved, PARTITIONS) + 1) % PARTITIONS)
     late = request(moved)
     await client.put_raw("call-requests", moved.encode(), encode(late), partition=(home(moved, PARTITIONS) + 1) % PARTITIONS)
     await client.decision(late["request_id"])
-    # Broken where it does not belong: its own partition is told by a null.
-    await client.put_raw("objections", suspended.encode(), b"{", partition=(home(suspended, PARTITIONS) + 1) % PARTITIONS)
+    # Broken in a partition that is not the number's: that one is told by a null.
+    broken = encode(objection(suspended)[1])
+    await client.put_raw("objections", b"another key", broken, partition=(home(suspended, PARTITIONS) + 1) % PARTITIONS)
     await client.put(*consent(suspended))
 
     async def is_suspended() -> bool:
@@ -680,6 +728,19 @@ async def traffic(guard: Running) -> dict[str, Any]:
     return first
 
 
+async def in_transactions(client: Client, of: str) -> None:
+    """A consent that is committed, and after it an objection that is not: their markers take offsets, too."""
+    producer = AIOKafkaProducer(bootstrap_servers=client.settings.kafka, transactional_id=client.settings.topic_prefix)
+    await producer.start()
+    try:
+        for (topic, value), end in ((consent(of), producer.commit_transaction), (objection(of), producer.abort_transaction)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(client.settings.topic(topic), encode(value), of.encode())
+            await end()
+    finally:
+        await producer.stop()
+
+
 @pytest.mark.broker
 async def test_the_logs_of_a_real_guard_are_clean(guarded: Guarded, tmp_path):
     """Also in two processes; an audit from where the last one ended has nothing to judge."""
@@ -687,7 +748,7 @@ async def test_the_logs_of_a_real_guard_are_clean(guarded: Guarded, tmp_path):
     tally = await guarded.audit(ends=ends)
     assert dict(tally.violations) == {}, tally.findings
     assert tally.counts["re-decided"] == tally.counts["decisions"] >= 43
-    assert tally.counts["repeats"] == tally.counts["conflicts"] == tally.counts["misplaced"] == 1
+    assert tally.counts["repeats"] == tally.counts["conflicts"] == tally.counts["misplaced"] == tally.counts["misplaced facts"] == 1
     assert tally.counts["pending"] == tally.counts["undecidable"] == 0
     assert (await guarded.audit(jobs=2)).counts == tally.counts
     later = await guarded.audit(since=ends)
@@ -696,7 +757,7 @@ async def test_the_logs_of_a_real_guard_are_clean(guarded: Guarded, tmp_path):
 
 @pytest.mark.broker
 async def test_faults_planted_in_the_logs_of_a_real_guard_are_found(guarded: Guarded, tmp_path):
-    """A lost request, a second decision, an output without a request, a missing recall, and none of it twice."""
+    """A lost request, a second decision, an orphan, a missing recall, a record left in a wrong partition, and none of it twice."""
     client, ends = guarded.client, tmp_path / "ends.json"
     of, request_id = guarded.approved["number"], guarded.approved["request_id"]
     record = next(one for one in client.records if json.loads(one.value)["request_id"] == request_id)
@@ -708,11 +769,13 @@ async def test_faults_planted_in_the_logs_of_a_real_guard_are_found(guarded: Gua
     offset_s = (parse_instant(NOW) - time.time_ns() // 1000) / SECOND
     later = replace(guarded, settings=guarded.settings.model_copy(update={"clock_offset_s": offset_s}))
     await client.put(*objection(of))
+    topic, value = objection(of)
+    await client.put_raw(topic, of.encode(), encode(value), partition=(record.partition + 1) % PARTITIONS)
     tally = await later.audit(bound_s=600, ends=ends)
     assert dict(tally.violations) == {f.SECOND: 1, f.WRONG_DECISION: 1, f.ORPHAN: 1}
-    assert tally.counts["pending"] == 3
+    assert tally.counts["pending"] == 4
     tally = await later.audit(since=ends)
-    assert dict(tally.violations) == {f.LOST: 1, f.UNRECALLED: 2}
+    assert dict(tally.violations) == {f.LOST: 1, f.UNRECALLED: 2, f.UNMOVED: 1}
 
 
 @pytest.mark.broker

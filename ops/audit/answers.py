@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ops.audit.case import CLOCKS_APART, Case, Decided
-from ops.audit.findings import CONFLICT, DIFFERING, LOST, REJECTED_DECIDED, REVOKED, SECOND, WRONG_REJECTION, Finding, Tally
+from ops.audit.findings import CONFLICT, DIFFERING, LOST, REJECTED_DECIDED, REVOKED, SECOND, UNREPORTED, WRONG_REJECTION, Finding, Tally
 from ops.audit.partition import PartitionLog
 from ops.audit.records import Asked
 from ops.audit.terms import Terms
@@ -11,30 +11,31 @@ from rules.events import REQUEST_TOPIC
 
 
 def check_unreadable(log: PartitionLog, terms: Terms, tally: Tally) -> None:
-    """Requests that cannot be read stand in rejected-events, with the code that reading them gives."""
-    tally.counts["misplaced"] += sum(terms.judged(REQUEST_TOPIC, log.number, offset) for offset in log.misplaced)
-    for offset, unreadable in log.unreadable.items():
-        if not terms.judged(REQUEST_TOPIC, log.number, offset):
+    """Requests and facts that cannot be read stand in rejected-events, with the code that reading them gives."""
+    for topic, offset in log.misplaced:
+        tally.counts["misplaced" if topic == REQUEST_TOPIC else "misplaced facts"] += terms.judged(topic, log.number, offset)
+    for (topic, offset), unreadable in log.unreadable.items():
+        if not terms.judged(topic, log.number, offset):
             continue
-        code = log.rejections.get(offset)
+        code = log.rejections.get((topic, offset))
         if code == unreadable.code:
-            tally.counts["rejected"] += 1
+            tally.counts["rejected" if topic == REQUEST_TOPIC else "rejected facts"] += 1
         elif code is not None:
             detail = f"rejected as {code}, read as {unreadable.code}"
-            tally.found(Finding(WRONG_REJECTION, REQUEST_TOPIC, log.number, offset, None, "", detail))
+            tally.found(Finding(WRONG_REJECTION, topic, log.number, offset, None, "", detail))
         elif terms.young(unreadable.log_time_ms):
-            tally.pending(REQUEST_TOPIC, log.number, offset)
+            tally.pending(topic, log.number, offset)
         else:
             detail = f"it cannot be read ({unreadable.code}), and is not in rejected-events"
-            tally.found(Finding(LOST, REQUEST_TOPIC, log.number, offset, None, "", detail))
+            tally.found(Finding(LOST if topic == REQUEST_TOPIC else UNREPORTED, topic, log.number, offset, None, "", detail))
 
 
-def check(case: Case, rejections: dict[int, str], terms: Terms, tally: Tally) -> None:
+def check(case: Case, log: PartitionLog, terms: Terms, tally: Tally) -> None:
     """Every request has one answer, and repeats have the same.
 
     Args:
         case: one number.
-        rejections: codes in rejected-events by offset of the request.
+        log: its partition, for what was rejected.
         terms: memory and bounds.
         tally: takes what is counted and found.
     """
@@ -42,7 +43,8 @@ def check(case: Case, rejections: dict[int, str], terms: Terms, tally: Tally) ->
         for position, asked in enumerate(requests):
             if asked.judged:
                 tally.counts["requests"] += 1
-                _check_answer(case, asked, requests[:position], rejections.get(asked.offset), terms, tally)
+                rejected_as = log.rejections.get((REQUEST_TOPIC, asked.offset))
+                _check_answer(case, asked, requests[:position], rejected_as, terms, tally)
         _check_repeats(case, request_id, tally)
     for decided in case.decided.values():
         _count(decided, tally)

@@ -148,21 +148,22 @@ class Case:
         offset, asked = one.input_offset, self._requests.get(one.input_offset)
         if asked is not None and asked.request.request_id == one.decision.request_id:
             return True
-        if 0 <= offset < self.first_request:
-            self._tally.counts["outputs of older requests"] += one.judged
+        is_recall = one.decision.kind == "recall"
+        if offset == -1 and is_recall and one.decision.request_id in self.asked:
             return True
-        if offset == -1 and one.decision.kind == "recall" and one.decision.request_id in self.asked:
+        if 0 <= offset < self.first_request or (offset == -1 and is_recall and self.first_request > 0):
+            self._tally.counts["outputs of older requests"] += one.judged
             return True
         if not one.judged:
             return False
-        if offset in self._log.unreadable:
+        if (REQUEST_TOPIC, offset) in self._log.unreadable:
             self.found(REJECTED_DECIDED, one, f"{REQUEST_TOPIC}-{self.partition}@{offset} cannot be read")
         elif offset == -1:
             self.found(ORPHAN, one, "no header input-offset, and no request of this id")
         elif asked is not None:
             self.found(ORPHAN, one, f"{REQUEST_TOPIC}-{self.partition}@{offset} has another request_id")
         else:
-            where = "belongs to another partition" if offset in self._log.misplaced else "is no request of this number"
+            where = "belongs to another partition" if (REQUEST_TOPIC, offset) in self._log.misplaced else "is no request of this number"
             self.found(ORPHAN, one, f"{REQUEST_TOPIC}-{self.partition}@{offset} {where}")
         return False
 

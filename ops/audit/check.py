@@ -34,9 +34,9 @@ def check_partition(
     answers.check_unreadable(log, terms, tally)
     for number, dossier in log.dossiers():
         case = Case(number, dossier, log, terms, tally)
-        answers.check(case, log.rejections, terms, tally)
+        answers.check(case, log, terms, tally)
         answers.check_after_recall(case, terms)
-        coverage.check(case, log, references, terms)
+        coverage.check(case, log, references, histories, terms)
         redecision.check(case, log, references, terms, tally)
         stops.check(case, references, histories, terms, tally)
         advance(len(dossier.requests) + len(dossier.outputs) + len(dossier.facts))

@@ -11,6 +11,8 @@ SECOND: Final = "second decision"
 DIFFERING: Final = "differing repeat"
 CONFLICT: Final = "conflict decided"
 REVOKED: Final = "approval repeated after recall"
+UNREPORTED: Final = "unreported fact"
+UNMOVED: Final = "misplaced and not moved"
 REJECTED_DECIDED: Final = "decision of a rejected request"
 WRONG_REJECTION: Final = "wrong rejection"
 ORPHAN: Final = "output without request"
@@ -26,12 +28,15 @@ WRONG_DECISION: Final = "wrong decision"
 #: Every kind of violation and what it means, in the order of a report.
 KINDS: Final[dict[str, str]] = {
     LOST: "a request without an answer, or one that cannot be read and is not in rejected-events",
+    UNREPORTED: "a fact that cannot be read and is not in rejected-events",
+    UNMOVED: "a record in a partition that is not its number's, and not published again in its own; or one that "
+    "suspends a number there, which was not told",
     SECOND: "one request was answered with two different decisions",
     DIFFERING: "a repeat was answered with another decision than the first, while that was to be remembered",
     CONFLICT: "a repeat with other content got a decision, while the first was to be remembered",
     REVOKED: "a repeat that came after the recall was answered with the approval",
     REJECTED_DECIDED: "a request was rejected and decided",
-    WRONG_REJECTION: "a request that can be read was rejected, and no earlier one contradicts it; or the code is another",
+    WRONG_REJECTION: "a request that can be read was rejected, and no earlier one contradicts it; or by the wrong code",
     ORPHAN: "a decision or recall that answers no request",
     UNREADABLE: "a record of the outputs that is no decision, or stands under another number or in the wrong topic",
     OBJECTED: "a request produced after a stop was acknowledged was approved without it (G1)",
@@ -55,8 +60,10 @@ COUNTS: Final[dict[str, str]] = {
     "repeats": "requests answered with the record of an earlier one",
     "copies": "records that stand in the log again, byte for byte",
     "rejected": "requests in rejected-events because they cannot be read",
+    "rejected facts": "facts in rejected-events because they cannot be read",
     "conflicts": "requests in rejected-events because an earlier one contradicts them",
-    "misplaced": "requests in a partition that is not their number's; they are published again in their own",
+    "misplaced": "requests in a partition that is not their number's; they are judged in their own",
+    "misplaced facts": "facts in a partition that is not their number's; they count in their own",
     "outputs of older requests": "whose request is no longer in the log, or before --from",
     "stops": "objections, withdrawals, used opt-outs and broken records of numbers that were asked for",
     "approvals met by a stop": "valid approvals that needed a recall",

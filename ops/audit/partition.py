@@ -11,6 +11,7 @@ from typing import cast
 
 import msgspec
 
+from ops.audit.moves import Moved, digest
 from ops.audit.positions import Positions
 from ops.audit.records import APPROVED, BLOCKED, REJECTED, LogRecord
 from ops.audit.terms import Terms
@@ -22,6 +23,9 @@ from rules.suspension import suspended_numbers
 #: The order in which a partition is read.
 PHASES = ((APPROVED, BLOCKED, REJECTED, REQUEST_TOPIC), tuple(FACT_MODELS))
 
+#: Header of a null by which the finder of a broken record has another partition suspend a number; the record itself is reported.
+_FORWARDED = "ringfence-forwarded"
+
 
 class Dossier(msgspec.Struct, eq=False):
     """The raw records of one number: requests that can be read, outputs by topic, facts by topic (None for a suspension)."""
@@ -32,7 +36,7 @@ class Dossier(msgspec.Struct, eq=False):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A request that cannot be read: the guard has to reject it."""
+    """A record that cannot be read: the guard has to reject it."""
 
     log_time_ms: int
     code: str
@@ -58,9 +62,10 @@ class PartitionLog:
     Attributes:
         positions: of each fact topic.
         first_request: the first offset of requests that was read; what answers earlier ones is not judged.
-        misplaced: requests that belong elsewhere, by offset.
-        unreadable: requests that cannot be read, by offset.
-        rejections: codes in rejected-events by offset of the request.
+        misplaced: requests and facts that belong elsewhere, by topic and offset.
+        forwarded: broken facts that suspend numbers of other partitions, whose owners have to be told.
+        unreadable: requests and facts that cannot be read, by topic and offset; nulls that another partition forwarded are none.
+        rejections: codes in rejected-events, by topic and offset.
     """
 
     def __init__(self, number: int, terms: Terms, bounds: Mapping[str, tuple[int, int]], first_request: int | None = None) -> None:
@@ -75,9 +80,10 @@ class PartitionLog:
         self.number = number
         self.positions = {topic: Positions(*bounds[topic]) for topic in FACT_MODELS}
         self.first_request = bounds[REQUEST_TOPIC][0] if first_request is None else first_request
-        self.misplaced: set[int] = set()
-        self.unreadable: dict[int, Unreadable] = {}
-        self.rejections: dict[int, str] = {}
+        self.misplaced: dict[tuple[str, int], Moved] = {}
+        self.forwarded: list[Moved] = []
+        self.unreadable: dict[tuple[str, int], Unreadable] = {}
+        self.rejections: dict[tuple[str, int], str] = {}
         self._terms = terms
         self._dossiers: dict[str, Dossier] = {}
 
@@ -105,43 +111,55 @@ class PartitionLog:
         return dossier
 
     def _add_request(self, record: LogRecord) -> None:
-        if self._is_misplaced(record):
-            self.misplaced.add(record.offset)
+        if self._is_misplaced(REQUEST_TOPIC, record):
             return
         try:
             request, _ = read_event(REQUEST_TOPIC, record.key, record.value)
         except InputError as error:
-            self.unreadable[record.offset] = Unreadable(record.log_time_ms, error.code)
+            self.unreadable[REQUEST_TOPIC, record.offset] = Unreadable(record.log_time_ms, error.code)
             return
         self._dossier(cast("CallRequest", request).number).requests.append(record)
 
     def _add_fact(self, topic: str, record: LogRecord) -> None:
         self.positions[topic].add(record.offset, record.log_time_ms)
-        if self._is_misplaced(record):
+        if self._is_misplaced(topic, record):
             return
         try:
             event, _ = read_event(topic, record.key, record.value)
-        except InputError:
-            # A null that another partition's owner forwarded is such a record, too.
-            for number in suspended_numbers(topic, record.key, record.value):
-                if self._terms.home(number) == self.number and number in self._dossiers:
-                    self._dossiers[number].facts.append((topic, record._replace(value=None), False))
+        except InputError as error:
+            if not any(name == _FORWARDED for name, _ in record.headers):
+                self.unreadable[topic, record.offset] = Unreadable(record.log_time_ms, error.code)
+            self._suspend(topic, record)
             return
         dossier = self._dossiers.get(cast("NumberEvent", event).number)
         if dossier is not None:
             dossier.facts.append((topic, record, True))
+
+    def _suspend(self, topic: str, record: LogRecord) -> None:
+        """Note whom a broken record suspends; a number of another partition is suspended there, by a null that tells of it."""
+        for number in suspended_numbers(topic, record.key, record.value):
+            home = self._terms.home(number)
+            if home != self.number:
+                told = record._replace(key=number.encode(), value=None)
+                self.forwarded.append(Moved(topic, self.number, record.offset, record.log_time_ms, home, number.encode(), digest(told)))
+            elif number in self._dossiers:
+                self._dossiers[number].facts.append((topic, record._replace(value=None), False))
 
     def _add_rejection(self, record: LogRecord) -> None:
         try:
             rejected = _decode_rejected(record.value or b"")
         except msgspec.DecodeError:
             return
-        if rejected.topic == REQUEST_TOPIC and rejected.partition == self.number:
-            self.rejections[rejected.offset] = rejected.error.code
+        if rejected.partition == self.number:
+            self.rejections[rejected.topic, rejected.offset] = rejected.error.code
 
-    def _is_misplaced(self, record: LogRecord) -> bool:
+    def _is_misplaced(self, topic: str, record: LogRecord) -> bool:
         """Whether a record belongs in another partition, where it is published again: its key is a number of there."""
         if record.key is None or len(record.value or b"") > MAX_RECORD_BYTES:
             return False
         key = record.key.decode("utf-8", "replace")
-        return is_e164(key) and self._terms.home(key) != self.number
+        if not is_e164(key) or (home := self._terms.home(key)) == self.number:
+            return False
+        moved = Moved(topic, self.number, record.offset, record.log_time_ms, home, record.key, digest(record))
+        self.misplaced[topic, record.offset] = moved
+        return True

@@ -32,6 +32,10 @@ class Positions:
         position = bisect_left(self._earliest_later, before_ms)
         return self._offsets[position - 1] + 1 if position else 0
 
+    def between(self, first: int, next_offset: int) -> array[int]:
+        """The offsets from one up to another (exclusive) at which there are records."""
+        return self._offsets[bisect_left(self._offsets, first) : bisect_left(self._offsets, next_offset)]
+
     def has_gaps_below(self, offset: int) -> bool:
         """Whether some offset below is not there: compacted, truncated, aborted, or the marker of a transaction."""
         return bisect_left(self._offsets, offset) < offset

@@ -105,10 +105,15 @@ async def make_plan(settings: Settings, since: Offsets) -> Plan:
         return Plan(bounds, await _starts(consumer, settings, plan, since), now_ms)
 
 
-async def read_references(settings: Settings, plan: Plan, add: Callable[[str, LogRecord], None], advance: Advance) -> None:
+async def read_references(settings: Settings, plan: Plan, add: Callable[[str, LogRecord], None]) -> None:
     """Read the reference topics whole."""
+    await read_places(settings, plan, _places(REFERENCE_MODELS, 1), add)
+
+
+async def read_places(settings: Settings, plan: Plan, places: Iterable[Place], add: Callable[[str, LogRecord], None]) -> None:
+    """Read some partitions of some topics."""
     async with connected(settings) as consumer:
-        await _read(consumer, settings, plan, _places(REFERENCE_MODELS, 1), add, advance)
+        await _read(consumer, settings, plan, places, add, lambda _records: None)
 
 
 async def read_partition(

@@ -6,6 +6,8 @@ import asyncio
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,17 +24,22 @@ from config.settings import Settings
 from ops.audit.check import check_partition
 from ops.audit.findings import Tally
 from ops.audit.histories import Histories
+from ops.audit.moves import Homes, Moved
 from ops.audit.partition import PartitionLog
-from ops.audit.reading import Plan, make_plan, read_partition, read_references
+from ops.audit.reading import Plan, make_plan, read_partition, read_places, read_references
 from ops.audit.references import ReferenceLog
 from ops.audit.terms import Offsets, Terms
 from rules.errors import CannotStart
 from rules.events import REQUEST_TOPIC
 from rules.instants import SECOND
 
+EXIT_INTERRUPTED = 130
 _LOOK_S = 0.2
 #: Findings of each kind that a partition keeps, so that the first ones can be shown in order.
 _KEPT = 1000
+
+#: What comes of a partition: its tally, and the records that belong in others.
+Judged = tuple[Tally, list[Moved]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Job:
             since=self.since,
         )
 
-    def run(self, partition: int, terms: Terms, advance: Callable[[int], None]) -> Tally:
+    def run(self, partition: int, terms: Terms, advance: Callable[[int], None]) -> Judged:
         """Read and judge one partition."""
         histories_file = self.options.histories
         histories = Histories.read(histories_file, partition) if histories_file is not None else Histories()
@@ -83,7 +90,8 @@ class Job:
         asyncio.run(read_partition(self.settings, self.plan, partition, log.add, advance))
         tally = Tally(max(self.options.show, _KEPT))
         check_partition(log, self.references, histories, terms, tally, advance)
-        return tally
+        moved = [one for one in (*log.misplaced.values(), *log.forwarded) if terms.judged(one.topic, partition, one.offset)]
+        return tally, moved
 
 
 def run_audit(settings: Settings, options: Options) -> Tally:
@@ -99,16 +107,23 @@ def run_audit(settings: Settings, options: Options) -> Tally:
     references = ReferenceLog(plan.references())
     tally = Tally(max(options.show, _KEPT))
     with _progress(plan.size()) as advance_to:
-        asyncio.run(read_references(settings, plan, references.add, lambda _records: None))
+        asyncio.run(read_references(settings, plan, references.add))
         job = Job(settings, options, plan, since, references)
-        for part in _run_all(job, range(settings.partitions), advance_to):
+        misplaced = list[Moved]()
+        for part, moved in _run_all(job, range(settings.partitions), advance_to):
             tally.add(part)
+            misplaced += moved
+        if misplaced:
+            # They belong in partitions that may have been read before they were found.
+            homes = Homes(misplaced)
+            asyncio.run(read_places(settings, plan, homes.places, homes.add))
+            homes.check(job.terms(), tally)
     if options.ends is not None:
         _write_ends(options.ends, plan, tally)
     return tally
 
 
-def _run_all(job: Job, partitions: range, advance_to: Callable[[int], None]) -> Iterator[Tally]:
+def _run_all(job: Job, partitions: range, advance_to: Callable[[int], None]) -> Iterator[Judged]:
     jobs = min(job.options.jobs or os.cpu_count() or 1, len(partitions))
     if jobs == 1:
         terms, done = job.terms(), 0
@@ -125,15 +140,18 @@ def _run_all(job: Job, partitions: range, advance_to: Callable[[int], None]) -> 
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(job, counter)) as pool:
-        running: set[Future[Tally]] = {pool.submit(_work, partition) for partition in partitions}
+        running: set[Future[Judged]] = {pool.submit(_work, partition) for partition in partitions}
         try:
             while running:
                 done_now, running = wait(running, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
                 advance_to(counter.value)
                 for future in done_now:
                     yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 _worker: tuple[Job, Terms, Any] | None = None  # of a worker process: its job, and the counter that all share
@@ -141,10 +159,20 @@ _worker: tuple[Job, Terms, Any] | None = None  # of a worker process: its job, a
 
 def _start_worker(job: Job, counter: Any) -> None:  # multiprocessing's synchronized value
     global _worker  # noqa: PLW0603  # a worker process is handed its job once, not with every partition
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = job, job.terms(), counter
 
 
-def _work(partition: int) -> Tally:
+def _end_with_parent() -> None:
+    """End when whoever asked is gone, however it went: nobody would read the answer, and the pool's queue never ends by itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # we were spawned
+    parent.join()
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _work(partition: int) -> Judged:
     assert _worker is not None  # the pool's initializer set it
     job, terms, counter = _worker
 
