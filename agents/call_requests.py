@@ -16,6 +16,7 @@ from agents.context import Guard
 from agents.turn import Turn, Work
 from rules.errors import StateError
 from rules.events import REQUEST_TOPIC
+from streams.barrier import OUT_OF_REACH
 from streams.partition import Partition
 from streams.tasks import Tasks
 from streams.transport import Fetched
@@ -51,6 +52,8 @@ class CallRequestAgent:
                 partition = self._guard.ownership.get(fetched.tp.partition)
                 if partition is None or partition in self._passed_over:
                     continue  # of an assignment that is over, and read by the new owner; or to be read again
+                if fetched.records:
+                    self._guard.publisher.clock.seen(fetched.records[-1].timestamp / 1000)
                 self._waiting.setdefault(partition, []).append(fetched)
                 self._something.set()
                 while self._records_waiting() > _MOST_WAITING:
@@ -116,7 +119,9 @@ class CallRequestAgent:
                 del taken[partition]
         works = await self._frozen(taken)
         barrier = self._guard.barrier
-        unreached = [work for work in works if not barrier.is_reached(work.partition, work.ends)]
+        unreached = [
+            work for work in works if not (work.stale and work.partition.ready) and not barrier.is_reached(work.partition, work.ends)
+        ]
         if unreached:
             await asyncio.gather(*(barrier.reached(work.partition, work.ends, _PROMPT_S) for work in unreached))
         late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
@@ -158,8 +163,13 @@ class CallRequestAgent:
         return False
 
     async def _frozen(self, taken: dict[Partition, list[Fetched]]) -> list[Work]:
-        """The work of a turn with the ends that it must be decided with, asked after the batch was closed."""
+        """The work of a turn with the ends that it must be decided with, asked after the batch was closed.
+
+        While every request is refused there is nothing to wait for, and some of the topics may not even exist any more.
+        """
         while taken:
+            if self._guard.refusal is not None:
+                return [Work(partition, batches, OUT_OF_REACH, stale=True) for partition, batches in taken.items()]
             try:
                 ends = await self._guard.barrier.ends([partition.number for partition in taken])
             except StateError as error:

@@ -11,6 +11,7 @@ from rules.events import FACT_MODELS, REFERENCE_MODELS
 from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.barrier import Barrier
+from streams.clocks import Clocks
 from streams.outputs import OUTPUTS, OutputLog
 from streams.ownership import Ownership
 from streams.publisher import Acknowledged, Publisher
@@ -22,7 +23,9 @@ from streams.state import Meta, Store
 class Guard:
     """A running guard: its settings, its connections, and what it holds in memory.
 
-    ``counts`` counts what the wire contract wants counted (rejected, misplaced, unknown fields) and what operators ask for.
+    ``clocks`` are those of the servers. ``blocked_with`` is the code that every request is blocked with while something is wrong that
+    no single request shows (``ops.readiness`` finds it); None in good times. ``counts`` counts what the wire contract wants counted
+    (rejected, misplaced, unknown fields) and what operators ask for.
     """
 
     settings: Settings
@@ -35,6 +38,8 @@ class Guard:
     ownership: Ownership
     outputs: OutputLog
     reference: Reference
+    clocks: Clocks
+    blocked_with: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def as_of(self, meta: Meta) -> dict[str, int]:
@@ -48,3 +53,8 @@ class Guard:
         topic = where.topic.removeprefix(self.settings.topic_prefix)
         if partition is not None and topic in OUTPUTS:
             partition.published(topic, where.begin, where.end)
+
+    @property
+    def refusal(self) -> str | None:
+        """The code that every request is blocked with now; a clock that went wrong counts from the very next decision."""
+        return "S_STATE_UNAVAILABLE" if self.clocks.differing() else self.blocked_with

@@ -169,17 +169,18 @@ class Turn:
             turns = dict(zip((id(one) for one in to_store), await guard.store.admit([one.admission for one in to_store]), strict=True))
             stored = []
             for made in decided:
-                admitted = turns.get(id(made), 1)  # there was nothing to store
-                if admitted > 0:
-                    self._stored(made, admitted)
-                    made.work.publishing.enter_context(made.work.partition.publishing())
+                partition = made.work.partition
+                admitted = turns.get(id(made))  # None: there was nothing to store
+                if admitted is None or admitted > 0:
+                    partition.turns = max(admitted or 0, partition.turns)
+                    self._stored(made)
                     stored.append(made.work)
                 elif admitted < 0:
-                    guard.ownership.forgot(made.work.partition, None)
+                    guard.ownership.forgot(partition, None)
         return stored
 
-    def _stored(self, made: _Decided, turns: int) -> None:
-        made.work.partition.turns = max(turns, made.work.partition.turns)
+    def _stored(self, made: _Decided) -> None:
+        made.work.publishing.enter_context(made.work.partition.publishing())
         made.work.replayed += made.admission.journal
         made.work.outputs += made.outputs
         self._guard.counts.update(made.counts)
@@ -192,10 +193,10 @@ class Turn:
         if seen is None or seen.epoch != mine.epoch or seen.incarnation != mine.incarnation:
             await self._guard.ownership.reconcile(work.partition, seen)
             return False
-        if any(seen.applied.get(topic, 0) < offset for topic, offset in mine.applied.items()):
+        if seen.is_behind(mine):
             # A fact batch may just have been written, with our copy of the meta to follow; then the next look agrees.
             current = await self._guard.store.meta(work.partition.number)
-            if current is None or any(current.applied.get(topic, 0) < offset for topic, offset in mine.applied.items()):
+            if current is None or current.is_behind(mine):
                 await self._guard.ownership.reconcile(work.partition, current)
             return False
         return True
@@ -218,6 +219,7 @@ class _Decided:
         self.work = work
         self._snapshot = snapshot
         self._now = guard.clock.now()
+        self._refusal = guard.refusal
         meta = cast("Meta", snapshot.meta)
         self._as_of = guard.as_of(meta)
         self._remembered: dict[str, list[Entry]] = {}
@@ -275,6 +277,8 @@ class _Decided:
 
     def _decide(self, request: CallRequest) -> Decision:
         guard = self._guard
+        if self._refusal is not None:
+            return self._refuse(request, self._refusal)
         if self.work.stale:
             return self._refuse(request, "S_STATE_STALE")
         if request.number in self._unreadable:  # it may have been decided before; a second decision must not approve

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     request_memory_s: int = Field(300, ge=60, description="how long a repeated request_id is answered with its first decision")
     batch_max: int = Field(2000, ge=1, description="most requests decided in one turn of a partition")
 
+    watchdog_s: float = Field(10.0, ge=0, description="a worker whose event loop hangs for so long ends itself; 0: never")
+    clock_tolerance_s: float = Field(2.0, gt=0, description="by how much the clocks of worker, broker and Redis may differ")
+
     rulebook_overrides: Path | None = None
     clock_start: AwareDatetime | None = Field(None, description="the clock starts at this instant and runs on; unset: the system's")
     clock_offset_s: float | None = Field(None, description="as clock_start, as seconds ahead of the system's clock")

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +19,9 @@ from config.settings import Settings
 from ops.cli_repair import quarantine, rejected
 from ops.door import decide_lines
 from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, settings_from_environment
+from ops.ready_file import why_not_ready
 from ops.rules_cmd import list_parameters, list_rules, show_rule
 from rules.errors import CannotStart, RulebookInvalid
-
-_READY_WITHIN_S = 10.0
 
 app = typer.Typer(
     help="A streaming compliance guard for outbound calls: every call request gets one lawful decision, with its reasons.",
@@ -234,21 +232,19 @@ def audit(
 
 @app.command()
 def ready() -> None:
-    """Say whether the worker that keeps RINGFENCE_READY_FILE fresh is ready: exit code 0 if so, 1 if not.
+    """Say whether the worker that writes RINGFENCE_READY_FILE is ready: exit code 0 if so, 1 with the reasons if not.
 
     Example: RINGFENCE_READY_FILE=/tmp/ready ringfence ready
     """
     name = os.environ.get("RINGFENCE_READY_FILE")
     if not name:
         raise typer.BadParameter("set it to the file that the worker was started with", param_hint="RINGFENCE_READY_FILE")
-    try:
-        age_s = time.time() - Path(name).stat().st_mtime
-    except OSError:
-        age_s = float("inf")
-    is_ready = age_s < _READY_WITHIN_S
-    typer.echo("ready" if is_ready else "not ready: the worker has not said so for 10 s")
-    if not is_ready:
+    reasons = why_not_ready(Path(name))
+    if reasons:
+        for reason in reasons:
+            typer.echo(f"not ready: {reason}")
         raise typer.Exit(EXIT_FINDINGS)
+    typer.echo("ready")
 
 
 def _log_as(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from config.settings import Settings
 from ops import quarantine as numbers
 from ops.options import EXIT_FINDINGS, Json, Unmasked, settings_from_environment
-from ops.printing import note, print_table
+from ops.printing import is_narrow, note, print_table
 from ops.rejected import Filters, Found, NotReplayable, Rejected, Replay, find, find_ids, parse_id, plan, printable, replay, shown_value
 from ops.topic_log import opened, publishing
 from rules.e164 import is_e164, masked
@@ -58,9 +58,9 @@ def list_rejected(
     if found.newest:
         _print_events(found.newest)
     left_out = f", the newest {len(found.newest)} shown" if found.matching > len(found.newest) else ""
-    note(f"{found.matching} rejected events{left_out}; one in full: ringfence rejected show ID")
+    note(f"{_counted(found.matching, 'rejected event')}{left_out}; one in full: ringfence rejected show ID")
     if found.unreadable:
-        note(f"{found.unreadable} records of {REJECTED} are no reports of a guard")
+        note(f"{_counted(found.unreadable, 'record')} of {REJECTED} that no guard wrote")
 
 
 @rejected.command("show")
@@ -131,9 +131,9 @@ def replay_rejected(
         note(f"{planned[0].event.id}: still broken: {_said(planned[0].fault)}; nothing published (--force publishes it)")
         raise typer.Exit(EXIT_FINDINGS)
     if planned:
-        _confirmed(f"Publish {len(planned)} of {len(events)} events again?", yes=yes)
+        _confirmed(f"Publish {len(planned)} of {_counted(len(events), 'event')} again?", yes=yes)
     undelivered = asyncio.run(_replay(settings, planned))
-    print(f"{len(planned) - undelivered} events published again")
+    print(f"{_counted(len(planned) - undelivered, 'event')} published again")
     if refused or undelivered:
         raise typer.Exit(EXIT_FINDINGS)
 
@@ -187,23 +187,31 @@ async def _find_ids(settings: Settings, ids: list[str]) -> list[Rejected]:
 
 
 def _print_events(events: list[Rejected]) -> None:
-    print_table(
-        ("id", "rejected", "topic", "from", "key", "code", "field", "message"),
-        [
-            (
-                Text(event.id, style="bold"),
-                Text(event.report.rejected_at[:19].replace("T", " ")),
-                Text(printable(event.report.topic)),
-                Text(event.source),
-                Text(event.shown_key()),
-                Text(printable(event.report.error.code)),
-                Text(printable(event.report.error.field), style="dim"),
-                Text(printable(event.report.error.message)),
-            )
-            for event in events
-        ],
-        main="message",
-    )
+    rows = [
+        (
+            event.id,
+            event.report.rejected_at[:19].replace("T", " "),
+            event.shown_key(),
+            f"{printable(event.report.topic)} {event.source}",
+            printable(event.report.error.code),
+            printable(event.report.error.field),
+            printable(event.report.error.message),
+        )
+        for event in events
+    ]
+    if is_narrow():  # the message would have no room beside the rest
+        stacked = [
+            (*map(Text, row[:2]), Text(row[2], style="dim"), Text("\n".join((row[3], " ".join(row[4:6]), row[6])))) for row in rows
+        ]
+        print_table(("id", "rejected", "key", "from, error"), stacked, main="from, error")
+    else:
+        print_table(
+            ("id", "rejected", "key", "from", "code", "field", "message"), [tuple(map(Text, row)) for row in rows], main="message"
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _said(fault: InputError) -> str:
@@ -230,7 +238,8 @@ def list_suspended(
     else:
         if listing.suspended:
             _print_suspended(listing.suspended, unmasked=unmasked)
-        note(f"{len(listing.suspended)} numbers {'may be' if listing.trouble else 'are'} suspended; why: ringfence rejected show ID")
+        head = f"{_counted(len(listing.suspended), 'number')} {'perhaps ' if listing.trouble else ''}suspended"
+        note(f"{head}; why: ringfence rejected show ID")
     if listing.trouble:
         note(f"not confirmed, released ones may be among them: {listing.trouble}")
         raise typer.Exit(EXIT_FINDINGS)

@@ -28,15 +28,20 @@ def print_content(content: RenderableType) -> None:
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
+def is_narrow() -> bool:
+    """Whether tables are printed on a terminal on which the last two columns share one."""
+    console = Console()
+    return console.is_terminal and console.width < WIDE_COLUMNS
+
+
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Text]], *, main: str) -> None:
     """Print rows as a table; on a narrow terminal the last two columns share one, with the column ``main`` on top."""
-    console = Console()
-    stacked = console.is_terminal and console.width < WIDE_COLUMNS
+    stacked = is_narrow()
     if stacked:
         top, under = (-1, -2) if headings[-1] == main else (-2, -1)
         headings = (*headings[:-2], f"{main}, {headings[under]}")
         rows = [(*row[:-2], Text("\n").join(part for part in (row[top], row[under]) if part)) for row in rows]
-    table = Table(*headings, box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False)
+    table = Table(*headings, box=box.SIMPLE_HEAD if Console().is_terminal else None, pad_edge=False, show_edge=False)
     for position, column in enumerate(table.columns):
         column.overflow = "fold"
         column.no_wrap = position < len(headings) - (1 if stacked else 2)

@@ -21,17 +21,23 @@ from agents.register import register_agents
 from config.clock import Clock
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops.readiness import Readiness
+from ops.ready_file import ReadyFile
+from ops.watchdog import Watchdog
 from rules.errors import CannotStart, StateError
-from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
+from rules.events import REQUEST_TOPIC
 from rules.reference import Reference
 from streams.app import create_app
 from streams.barrier import Barrier
 from streams.checkpoints import Checkpoints
+from streams.clocks import Clocks
+from streams.lag import LagWatch
 from streams.log_reader import LogReader
 from streams.outputs import OutputLog
 from streams.ownership import Ownership, request_partitions
 from streams.publisher import Publisher
 from streams.recovery import Recovery
+from streams.redis_client import RedisWatch
 from streams.reference_feed import ReferenceFeed
 from streams.state import Store
 from streams.tasks import Tasks
@@ -48,27 +54,33 @@ class Worker:
     """One worker process: connections, Faust app, readiness.
 
     ``failed`` holds what ended the work, if something did; nothing is skipped, the process ends and whoever supervises it starts anew.
-    ``ready`` says whether every partition is taken over and everything acknowledged so far is applied.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, watchdog: Watchdog | None = None) -> None:
         self._settings = settings
         self.failed: BaseException | None = None
-        self.ready = False
-        self._assigned = False
-        self._caught_up = False
+        self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self.app: faust.App = create_app(settings)
+        self._redis_watch = RedisWatch(settings)
         self.guard = self._wired(settings)
         self.guard.publisher.on_acknowledged = self.guard.note_published
         self._latecomers = Latecomers(self.guard)
+        lag = LagWatch(settings, self.guard.barrier, self.guard.feed, self._requests_done)
+        self._services = self.guard.publisher, self.guard.barrier, self._reader, lag
+        ready_file = os.environ.get("RINGFENCE_READY_FILE")
+        self._readiness = Readiness(self.guard, lag, self._redis_watch, ReadyFile(Path(ready_file)) if ready_file else None, self.fail)
         self._deliver_to = register_agents(self.app, self.guard, self.fail)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the last look found nothing that speaks against it; a worker without partitions is ready to stand in."""
+        return self._readiness.ready
+
     def _wired(self, settings: Settings) -> Guard:
         """Everything that the agents work with, not connected yet."""
-        clock = Clock.from_settings(settings)
         book = load_rulebook(overrides=settings.rulebook_overrides)
         store, publisher = Store(settings), Publisher(settings)
         feed = ReferenceFeed(settings, self._deliver)
@@ -90,7 +102,7 @@ class Worker:
         )
         return Guard(
             settings=settings,
-            clock=clock,
+            clock=Clock.from_settings(settings),
             book=book,
             store=store,
             publisher=publisher,
@@ -99,6 +111,7 @@ class Worker:
             ownership=Ownership(settings, store, recovery, self._rewind, self.fail),
             outputs=outputs,
             reference=Reference(),
+            clocks=Clocks(settings.clock_tolerance_s, {"the broker's": publisher.clock, "Redis'": self._redis_watch.clock}),
         )
 
     def fail(self, error: BaseException) -> None:
@@ -121,11 +134,12 @@ class Worker:
         guard = self.guard
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(guard.store.close)
+            opened.push_async_callback(self._redis_watch.stop)
             await guard.store.check()
             problems = await check_topics(self._settings)
             if problems:
                 raise CannotStart("the topics are not usable:\n  " + "\n  ".join(problems))
-            for service in (guard.publisher, guard.barrier, self._reader):
+            for service in self._services:
                 opened.push_async_callback(service.stop)
                 await service.start()
             self.app.finalize()
@@ -133,15 +147,20 @@ class Worker:
             self.app.consumer.on_committed = self._on_committed
             opened.push_async_callback(self._stop_app)
             await self.app.start()
+            if self._watchdog is not None:
+                self._watchdog.watch("consumer", self.app.consumer.thread_loop)
+                opened.callback(self._watchdog.forget, "consumer")
             opened.push_async_callback(guard.feed.stop)
             await guard.feed.start()
             opened.push_async_callback(self._checkpoints.stop)
             await self._checkpoints.start()
-            beside = Tasks(self.fail)
-            opened.callback(beside.cancel)
-            beside.start(self._watch())
-            beside.start(self._latecomers.run())
+            tasks = Tasks(self.fail)
+            opened.callback(tasks.cancel)
+            for beside in (self._watch(), self._readiness.run(), self._latecomers.run(), guard.ownership.watch()):
+                tasks.start(beside)
             await self._stopping.wait()
+            await asyncio.gather(*tasks.cancel(), return_exceptions=True)
+            await self._readiness.stopped()
 
     async def _stop_app(self) -> None:
         """Let Faust leave its group; a worker that cannot must not linger, for its heartbeats would keep its partitions from others."""
@@ -166,10 +185,14 @@ class Worker:
         partitions = request_partitions(self._settings, assigned)
         log.info("partitions assigned", partitions=partitions, generation=self.app.consumer_generation_id)
         self.guard.ownership.assigned(partitions, self.app.consumer_generation_id)
-        self._assigned, self._caught_up = True, False
+        self._readiness.assigned = True
 
     async def _on_revoked(self, _app: faust.App, _revoked: set[Any], **_options: object) -> None:
+        self._readiness.assigned = False
         self.guard.ownership.revoked()
+
+    def _requests_done(self, partition: int) -> int:
+        return int(self.app.consumer.done(TP(self._settings.topic(REQUEST_TOPIC), partition)))
 
     async def _on_committed(self, offsets: dict[Any, int]) -> None:
         requests = self._settings.topic(REQUEST_TOPIC)
@@ -184,9 +207,8 @@ class Worker:
                     log.warning("the journal is not trimmed", partition=tp.partition, reason=str(error))
 
     async def _watch(self) -> None:
-        """Say once when the worker is ready, keep the readiness file fresh, notice what died, and report the counts now and then."""
+        """Say once when the worker is ready, notice what died, and report the counts now and then."""
         announced = False
-        ready_file = os.environ.get("RINGFENCE_READY_FILE")
         since_counts = 0.0
         while True:
             await asyncio.sleep(_CHECK_S)
@@ -196,37 +218,14 @@ class Worker:
             for failure in (self.guard.feed.failure, self._checkpoints.failure):
                 if failure is not None:
                     self.fail(failure)
-            self.ready = await self._ready()
             if self.ready and not announced:
                 announced = True
                 sys.stdout.write(f"ready partitions={len(self.guard.ownership.all)}\n")
                 sys.stdout.flush()
-            if ready_file and self.ready:
-                await asyncio.to_thread(Path(ready_file).touch)
             since_counts += _CHECK_S
             if since_counts >= _COUNTS_EVERY_S:
                 since_counts = 0.0
                 log.info("counts", **self.guard.counts)
-
-    async def _ready(self) -> bool:
-        """Whether every partition is taken over and, once since they were assigned, all that was acknowledged has been applied.
-
-        A worker that got no partition, because there are more workers than partitions, is ready to stand in.
-        """
-        guard = self.guard
-        partitions = guard.ownership.all
-        if not self._assigned or not all(partition.ready for partition in partitions):
-            return False
-        if self._caught_up:
-            return True
-        try:
-            ends = await guard.barrier.ends([partition.number for partition in partitions])
-        except StateError:
-            return False
-        lag = sum(ends.of(topic, one.number) - one.applied(topic) for one in partitions for topic in FACT_MODELS)
-        lag += sum(ends.of(topic, 0) - guard.feed.applied(topic) for topic in REFERENCE_MODELS)
-        self._caught_up = lag <= 0
-        return self._caught_up
 
 
 def _spare_the_collector() -> None:
@@ -250,7 +249,8 @@ def run_worker(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    worker = Worker(settings)
+    watchdog = Watchdog(settings.watchdog_s)
+    worker = Worker(settings, watchdog)
     code = 0
 
     def stop(exit_code: int) -> None:
@@ -262,5 +262,10 @@ async def _run(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGTERM, stop, 0)
     loop.add_signal_handler(signal.SIGINT, stop, 130)
     _spare_the_collector()
-    await worker.run()
+    watchdog.watch("worker", loop)
+    watchdog.start()
+    try:
+        await worker.run()
+    finally:
+        watchdog.stop()
     return 1 if worker.failed is not None else code

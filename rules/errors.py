@@ -9,6 +9,7 @@ RingfenceError
   StateError        Redis cannot answer, or forgot        block, never approve
     Fenced            somebody else owns the partition    drop the batch, leave and join again
   DeliveryFailed    a record was not acknowledged         keep the offset, try again
+  Stuck             no progress, servers answer       end; whoever supervises the worker starts it anew
   CannotStart       a server, port or topic is not usable exit code 3 with the reason
 ```
 
@@ -72,6 +73,10 @@ class DeliveryFailed(RingfenceError):
         super().__init__(message)
         self.undelivered = undelivered
         self.refusals = refusals or {}
+
+
+class Stuck(RingfenceError):
+    """Work makes no progress although the servers answer; the worker ends."""
 
 
 class CannotStart(RingfenceError):

@@ -9,6 +9,7 @@ transaction count for nothing and are passed over together with its marker.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
@@ -21,6 +22,7 @@ from rules.errors import StateError
 from rules.events import FACT_MODELS, REFERENCE_MODELS
 from streams.partition import Partition
 from streams.reference_feed import ReferenceFeed
+from streams.trouble import Trouble
 
 
 class Barrier:
@@ -30,6 +32,7 @@ class Barrier:
         self._settings = settings
         self._feed = feed
         self._consumer: AIOKafkaConsumer | None = None
+        self.trouble = Trouble()
 
     async def start(self) -> None:
         """Connect, and learn where the topics are led: 100 ms a topic, which no take-over should have to wait for."""
@@ -57,6 +60,7 @@ class Barrier:
         try:
             answered: Mapping[TopicPartition, int] = await self._consumer.end_offsets(asked)
         except (KafkaError, OSError) as error:
+            self.trouble.met()
             raise StateError(f"the broker does not say where the topics end: {error!r}") from None
         if any(tp not in answered for tp in asked):
             raise StateError("the broker does not know the end of every topic")
@@ -91,9 +95,13 @@ class Ends:
 
     __slots__ = ("_ends",)
 
-    def __init__(self, ends: dict[tuple[str, int], int]) -> None:
+    def __init__(self, ends: dict[tuple[str, int], int] | None) -> None:
         self._ends = ends
 
     def of(self, topic: str, partition: int) -> int:
         """The end offset of one partition."""
-        return self._ends[topic, partition]
+        return self._ends[topic, partition] if self._ends is not None else sys.maxsize
+
+
+#: Ends that were not asked for, and that nothing ever reaches.
+OUT_OF_REACH = Ends(None)

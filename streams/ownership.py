@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ from streams.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.5
+_LOOK_EVERY_S = 0.5
 #: So many live checks, half a second apart, must still find us assigned before a higher epoch is taken for that of a group that is no
 #: more. A worker that was stopped past its session learns within one heartbeat (2 s) that it owns nothing.
 _CHECKS_BEFORE_LOWERING = 20
@@ -116,6 +118,23 @@ class Ownership:
         )
         partition.set_meta(None)
         self._tasks.start(self._take_over(partition, mine.epoch))
+
+    async def watch(self) -> None:
+        """Look after Redis until cancelled, so that what it forgot is rebuilt before a request has to wait for it."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            with suppress(StateError):  # whoever needs an answer says that there is none
+                await self._look()
+
+    async def _look(self) -> None:
+        known = {partition: (partition.meta, partition.turns) for partition in self._partitions.values()}
+        pulses = await self._store.pulses([partition.number for partition, (meta, _) in known.items() if meta is not None])
+        for partition, (meta, turns) in known.items():
+            if meta is None or partition.meta is None or partition.meta.incarnation != meta.incarnation:
+                continue
+            seen, seen_turns = pulses[partition.number]
+            if seen is None or seen.epoch != meta.epoch or seen.is_behind(meta) or seen_turns < turns:
+                await self.reconcile(partition, seen)
 
     async def _take_over(self, partition: Partition, generation: int) -> None:
         refusals = 0

@@ -21,7 +21,9 @@ from config.settings import Settings
 from rules.e164 import is_e164
 from rules.errors import DeliveryFailed
 from rules.events import MAX_RECORD_BYTES
+from streams.clocks import Comparison, steady
 from streams.partitioner import partition_of
+from streams.trouble import Trouble
 
 _BATCH_BYTES = 900_000  # below the broker's default limit of 1 MiB a batch, with room for its headers
 #: A topic must take records of this size (Kafka's default): the bytes of a broken record, in base64, are the largest that are written.
@@ -82,6 +84,8 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         #: Told where every acknowledged batch lies.
         self.on_acknowledged: Callable[[Acknowledged], None] = lambda _where: None
+        self.clock = Comparison()  # the topics carry the brokers' time, so every acknowledgement tells it
+        self.trouble = Trouble()
 
     async def start(self) -> None:
         """Connect."""
@@ -121,6 +125,7 @@ class Publisher:
             prefix = self._settings.topic_prefix
             refusals = Counter(f"not taken {output.topic.removeprefix(prefix)} {type(error).__name__}" for output, error in missed)
             reasons = ", ".join(f"{count} {what}" for what, count in refusals.items())
+            self.trouble.met()
             raise DeliveryFailed(f"the broker did not acknowledge: {reasons}", [output for output, _ in missed], refusals)
 
     async def _deliver(self, tp: TopicPartition, outputs: list[Output]) -> list[Missed]:
@@ -135,6 +140,7 @@ class Publisher:
         producer = self._running()
         missed: list[Missed] = []
         sent: list[tuple[list[Output], asyncio.Future[Any]]] = []
+        asked = steady()
         try:
             for batch, held in self._batches(producer, outputs):
                 try:
@@ -143,8 +149,7 @@ class Publisher:
                     missed += [(output, error) for output in held]
             for held, acknowledgement in sent:
                 try:
-                    where = await acknowledgement
-                    self.on_acknowledged(Acknowledged(where.topic, where.partition, where.offset, where.offset + len(held)))
+                    self._note(await acknowledgement, len(held), asked)
                 except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
                     missed += await self._send_smaller(tp, held, error)
                 except (KafkaError, OSError) as error:
@@ -153,6 +158,13 @@ class Publisher:
             for _, acknowledgement in sent:
                 acknowledgement.cancel()  # only where the time was over first
         return missed
+
+    def _note(self, where: Any, count: int, asked: float) -> None:  # aiokafka's RecordMetadata
+        """Pass on where a batch lies, and what it tells of the broker's clock."""
+        if where.timestamp >= 0:  # -1 where the topic keeps the producer's time
+            stamp_s = where.timestamp / 1000
+            self.clock.answered(stamp_s, stamp_s, asked)
+        self.on_acknowledged(Acknowledged(where.topic, where.partition, where.offset, where.offset + count))
 
     async def _send_smaller(self, tp: TopicPartition, outputs: list[Output], error: KafkaError) -> list[Missed]:
         """Send the halves of a batch that was too large, until what is refused is one record."""

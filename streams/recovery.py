@@ -95,7 +95,7 @@ class Recovery:
         # A rebuild that came to no end leaves a meta with nothing applied.
         is_empty = seen is None or not seen.applied or is_foreign
         applied = {} if seen is None or is_empty else seen.applied
-        mine = Meta(epoch, time.time_ns(), {} if is_empty else applied)
+        mine = Meta(epoch, max(time.time_ns(), seen.incarnation + 1 if seen is not None else 0), applied)
         if not await self._store.take_over(partition.number, seen, mine):
             return False
         if is_foreign:

@@ -28,13 +28,14 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import redis.asyncio as redis
 from redis.exceptions import NoScriptError, RedisError
 
 from config.settings import Settings
 from rules.errors import CannotStart, StateError
 from rules.facts import NumberFacts
 from rules.instants import SECOND
+from streams import redis_client
+from streams.trouble import Trouble
 
 # Scripts are called by their digest: redis-py's own Script asks for each pipeline whether the server knows it, a round trip a turn.
 # KEYS: meta, turns, recalls, changed numbers, then the entry keys that are compared, then one state key a value.
@@ -118,6 +119,12 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     incarnation: int
     applied: dict[str, int]
 
+    def is_behind(self, other: Meta) -> bool:
+        """Whether it stands for less than another one of the same owner."""
+        if (self.epoch, self.incarnation) < (other.epoch, other.incarnation):
+            return True
+        return any(self.applied.get(topic, 0) < offset for topic, offset in other.applied.items())
+
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
     """One decision as it was published, by which a repeated request is answered and an approval taken back.
@@ -187,34 +194,25 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.redis_prefix
-        self._client = redis.Redis.from_url(
-            settings.redis.get_secret_value(),
-            socket_timeout=settings.redis_timeout_s,
-            socket_connect_timeout=settings.redis_timeout_s,
-        )
+        self._client = redis_client.from_settings(settings)
+        self.trouble = Trouble()
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._client.aclose()
+        await redis_client.close(self._client)
 
     async def check(self) -> None:
-        """Refuse a Redis that would drop state by itself or that is a cluster.
+        """Refuse a Redis that would drop state by itself, is a replica or a cluster, and teach it our scripts.
 
         Raises:
             CannotStart: with what is wrong and the remedy.
         """
+        await redis_client.check(self._client, self._prefix)
         try:
             for script in _SCRIPTS:
                 await self._client.script_load(script)
-            memory = await self._client.info("memory")
-            cluster = await self._client.info("cluster")
-        except RedisError as error:
-            raise CannotStart(f"no Redis answers (RINGFENCE_REDIS): {error}") from None
-        policy = memory.get("maxmemory_policy")
-        if policy != "noeviction":
-            raise CannotStart(f"Redis runs with maxmemory-policy {policy}: it would forget objections by itself; set noeviction")
-        if cluster.get("cluster_enabled"):
-            raise CannotStart("Redis Cluster is not supported: one read spans partitions; use one server, or one behind Sentinel")
+        except (RedisError, OSError) as error:
+            raise CannotStart(f"Redis does not take our scripts (RINGFENCE_REDIS): {error}") from None
 
     def _key(self, partition: int, rest: str) -> str:
         return f"{self._prefix}:{{{partition}}}:{rest}"
@@ -223,6 +221,13 @@ class Store:
         """What Redis says of a partition; None if it knows nothing of it."""
         raw = await self._answer(self._client.get(self._key(partition, "meta")))
         return _decode_meta(raw) if raw is not None else None
+
+    async def pulses(self, partitions: Sequence[int]) -> dict[int, tuple[Meta | None, int]]:
+        """Of each partition its meta and its count of turns, in one MGET."""
+        keys = [self._key(partition, name) for partition in partitions for name in ("meta", "t")]
+        raw = await self._answer(self._client.mget(keys)) if keys else []
+        metas = [_decode_meta(meta) if meta is not None else None for meta in raw[::2]]
+        return dict(zip(partitions, zip(metas, (int(turns or 0) for turns in raw[1::2]), strict=True), strict=True))
 
     async def take_over(self, partition: int, seen: Meta | None, mine: Meta) -> bool:
         """Write the meta of a new owner, unless it has changed since ``seen``. Returns whether it was written."""
@@ -393,6 +398,7 @@ class Store:
                 await self._client.script_load(script)
             raise StateError("Redis did not know our scripts; it has been told, try again") from None
         except (RedisError, OSError) as error:
+            self.trouble.met()
             raise StateError(f"Redis does not answer: {error}") from None
 
 

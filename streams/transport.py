@@ -12,6 +12,7 @@ changelog tables. Measured with this driver: 460,000 records/s through an empty 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ class Tracker:
     def delivered(self, fetched: Fetched) -> None:
         """Count a batch as handed out."""
         self._open.append(fetched)
+
+    def first_open(self) -> int | None:
+        """Where the first batch begins that is not acknowledged, None if all are."""
+        return self._open[0].first_offset if self._open else None
 
     def settle(self) -> None:
         """Move the committable offset past every batch that was acknowledged without a hole before it."""
@@ -139,6 +144,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """What the group has committed for a partition."""
         return await self.call_thread(self._ensure_consumer().committed, tp)
 
+    def position(self, tp: TP) -> int | None:
+        """The next offset to be fetched, None while that is not known; may be asked from any thread."""
+        consumer = self._consumer
+        subscription = consumer._subscription.subscription if consumer is not None else None  # noqa: SLF001  # as above
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None or tp not in assignment.tps:
+            return None
+        position: int | None = assignment.state_value(tp)._position  # noqa: SLF001  # its property asserts what may change meanwhile
+        return position
+
     async def rewind(self, tp: TP, offset: int) -> None:
         """Read a partition again from an offset."""
         await self.call_thread(self._rewind, tp, offset)
@@ -204,6 +219,21 @@ class Consumer(driver.Consumer):
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002  # Faust's signature
         return iter([tp for tp, tracker in self._trackers.items() if tracker.committable() is not None])
+
+    def done(self, tp: TP) -> int:
+        """The offset below which everything is acknowledged in this assignment, or was before it; -1 while that is not known."""
+        tracker = self._trackers.get(tp)
+        first_open = tracker.first_open() if tracker is not None else None
+        if first_open is not None:
+            return first_open
+        position = self._thread.position(tp)
+        return position if position is not None else -1
+
+    @property
+    def thread_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the thread that fetches."""
+        loop: asyncio.AbstractEventLoop = self._thread.thread_loop
+        return loop
 
     def _new_offset(self, tp: TP) -> int | None:
         tracker = self._trackers.get(tp)

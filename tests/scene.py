@@ -131,11 +131,11 @@ def request(of: str, **fields: Any) -> dict[str, Any]:
     return {**asked, **fields}
 
 
-async def ask(client: Client, of: str, **fields: Any) -> dict[str, Any]:
+async def ask(client: Client, of: str, *, within_s: float = 20, **fields: Any) -> dict[str, Any]:
     """Put a request and wait for its decision."""
     asked = request(of, **fields)
     await client.put("call-requests", asked)
-    return await client.decision(asked["request_id"])
+    return await client.decision(asked["request_id"], within_s)
 
 
 @asynccontextmanager

@@ -157,10 +157,10 @@ def test_every_command_shown_exists(path: Path):
                 continue
             assert name in known, f"ringfence {' '.join(words)}"
             command = group.get_command(context, name)
-            if isinstance(command, click.Group) and len(words) > 1:
-                assert words[1] in command.commands, f"ringfence {' '.join(words)}"
-                command = command.commands[words[1]]
             assert command is not None
+            if len(words) > 1 and (subcommands := getattr(command, "commands", None)):
+                assert words[1] in subcommands, f"ringfence {' '.join(words)}"
+                command = subcommands[words[1]]
             options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
             used = {word.split("=")[0] for word in words[1:] if word.startswith("-") and word != "-"}
             assert used <= options, f"ringfence {' '.join(words)}"

@@ -98,6 +98,19 @@ async def test_a_repeated_request_gets_its_first_bytes_after_a_flush(guard: Runn
     assert first == second
 
 
+async def test_a_flush_is_noticed_without_any_traffic(guard: Running) -> None:
+    """So that nobody has to wait for the rebuild. Guards `watch` in streams/ownership.py."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    await approved(guard, of)
+    await settled(guard)
+    before = guard.worker.guard.ownership.get(0).meta.incarnation
+    restore(guard, {})
+    partition = guard.worker.guard.ownership.get(0)
+    await wait_for(lambda: partition.meta is not None and partition.meta.incarnation > before, within_s=20)
+    assert (await guard.worker.guard.store.meta(0)).incarnation == partition.meta.incarnation
+
+
 async def test_a_request_with_other_content_is_a_conflict_after_a_flush_too(guard: Running) -> None:
     """The digest in the record's header tells. Guards REQUEST_DIGEST in streams/outputs.py."""
     (of,) = numbers(1)
