@@ -38,6 +38,7 @@ PARTITIONS = 8
 WORKERS = ("worker-1", "worker-2")
 
 _ROOT = Path(__file__).parent.parent
+_MINUTES_MIN = 2.0
 _FIRST_FAULT_S = 5.0
 _READY_WITHIN_S = 120.0
 _PROGRESS_EVERY_S = 5.0
@@ -63,11 +64,7 @@ class Options:
 
     @property
     def schedule(self) -> list[Fault]:
-        """The faults. They end some time before the load does.
-
-        Raises:
-            ValueError: the run is too short for every kind.
-        """
+        """The faults. They end some time before the load does."""
         calm_s = 30.0 if self.minutes >= 5 else 20.0
         return plan(self.seed, self.minutes * 60 - _FIRST_FAULT_S - calm_s)
 
@@ -78,12 +75,19 @@ class Options:
 
 
 class Storm:
-    """One run. Whatever ends it, every process that it started has ended when ``run`` returns or raises."""
+    """One run. Whatever ends it, every process that it started has ended when ``run`` returns or raises.
+
+    Raises:
+        ValueError: an option makes no sense; nothing has been started or written.
+    """
 
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options
         self._say = say
+        if options.minutes < _MINUTES_MIN:
+            raise ValueError(f"--minutes: want {_MINUTES_MIN:g} or more, so that every kind of fault has its time")
         self._schedule = options.schedule
+        self._traffic = Traffic(options.seed, options.rate, PARTITIONS)
         self._clock_offset_s = parse_instant(CLOCK_START) / SECOND - time.time()
         self._histories = options.out / "histories.jsonl"
         self._up = contextlib.ExitStack()
@@ -100,13 +104,13 @@ class Storm:
             return asyncio.run(self._run())
 
     async def _run(self) -> dict[str, Any]:
-        options, traffic = self._options, Traffic(self._options.seed, self._options.rate, PARTITIONS)
+        options = self._options
         kafka, redis_server, kafka_proxy, redis_proxy = await asyncio.to_thread(self._start_servers)
         direct = _settings(kafka.address, redis_server.url)
         proxied = _settings(f"127.0.0.1:{kafka_proxy.port}", f"redis://127.0.0.1:{redis_proxy.port}/0")
         await ensure_topics(direct)
         self._histories.write_bytes(b"")
-        sent = await send_all(direct, self._histories, traffic.before())
+        sent = await send_all(direct, self._histories, self._traffic.before())
         self._say(f"{sent:,} records on file; starting {len(WORKERS)} workers")
         fleet = Fleet(self._environment(proxied), options.out)
         self._up.callback(fleet.stop, _STOP_GRACE_S)
