@@ -125,19 +125,26 @@ class CallRequestAgent:
         if unreached:
             await asyncio.gather(*(barrier.reached(work.partition, work.ends, _PROMPT_S) for work in unreached))
         late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
-        for work in late:
+        self._finish_apart(late)
+        prompt = [work for work in works if work not in late]
+        if prompt:
+            self._turn.read(prompt)
+            left = await self._turn.decide(prompt)
+            self._finish_apart(left)
+            await self._publish([work for work in prompt if work not in left])
+
+    def _finish_apart(self, works: list[Work]) -> None:
+        """Let partitions that have to wait go on by themselves, and the next turn begin without them."""
+        for work in works:
             self._busy.add(work.partition)
             self._held_up.add(work.partition)
             self._tasks.start(self._finish_late(work))
-        prompt = [work for work in works if work not in late]
-        if prompt:
-            await self._turn.decide(prompt)
-            await self._publish(prompt)
 
     async def _publish(self, works: list[Work]) -> None:
         """Publish what was decided, each partition for itself; those that the broker does not take in time are finished apart."""
         self._busy.update(work.partition for work in works)
-        await asyncio.wait([self._tasks.start(self._finish(work)) for work in works], timeout=_PUBLISHED_S)
+        if works:
+            await asyncio.wait([self._tasks.start(self._finish(work)) for work in works], timeout=_PUBLISHED_S)
 
     async def _finish(self, work: Work) -> None:
         """Publish until the broker has acknowledged all of it; what it refuses is neither left out nor replaced."""
@@ -183,14 +190,18 @@ class CallRequestAgent:
     async def _finish_late(self, work: Work) -> None:
         """Wait for one partition's facts, within bounds, and decide: with them, or blocked as stale."""
         partition, barrier = work.partition, self._guard.barrier
-        before = partition.meta
-        reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
-        while not partition.ready and not partition.revoked:
-            # Without the state of the partition not even a refusal can be remembered: wait until it is taken over or rebuilt.
+        is_read = bool(work.requests)
+        while not partition.revoked:
+            before = partition.meta
             reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
-        if not partition.revoked:
-            work.stale = not reached
+            if not partition.ready:
+                continue  # without the state not even a refusal can be remembered: wait until it is taken over or rebuilt
+            work.stale = work.stale or not reached
             if work.stale and partition.meta is before:
                 await self._guard.ownership.unstick(partition, work.ends)
-            await self._turn.decide([work])
+            if not is_read:  # not before the partition is ours, for then its journal is known
+                is_read = True
+                self._turn.read([work])
+            if not await self._turn.decide([work]):
+                break
         await self._finish(work)

@@ -75,11 +75,24 @@ class Turn:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    async def decide(self, works: list[Work]) -> None:
-        """Decide and store; returns when all is in Redis, or the partitions are no longer ours."""
+    def read(self, works: list[Work]) -> None:
+        """Sort the records of new work: to be replayed, to be sent home, to be rejected, to be decided."""
         for work in works:
-            self._read(work)
-        await self._admit([work for work in works if work.requests])
+            for fetched in work.batches:
+                for record in fetched.records:
+                    journalled = work.partition.journal.get(record.offset)
+                    if journalled is not None:
+                        work.replayed.append(journalled)
+                    else:
+                        self._read_request(work, record)
+
+    async def decide(self, works: list[Work]) -> list[Work]:
+        """Decide and store; ends when all is in Redis, or the partitions are no longer ours.
+
+        Returns:
+            What is left to be decided once its partition has been rebuilt.
+        """
+        return await self._admit([work for work in works if work.requests])
 
     async def publish(self, work: Work) -> bool:
         """Try to publish what was decided for a partition and has not been acknowledged yet; then acknowledge its requests.
@@ -106,16 +119,6 @@ class Turn:
         work.partition.next_request = work.batches[-1].next_offset
         return True
 
-    def _read(self, work: Work) -> None:
-        """Sort the records: to be replayed, to be sent home, to be rejected, to be decided."""
-        for fetched in work.batches:
-            for record in fetched.records:
-                journalled = work.partition.journal.get(record.offset)
-                if journalled is not None:
-                    work.replayed.append(journalled)
-                else:
-                    self._read_request(work, record)
-
     def _read_request(self, work: Work, record: Any) -> None:  # aiokafka's record
         sent_home = moved_home(record, REQUEST_TOPIC, self._guard.settings)
         if sent_home is not None:
@@ -135,18 +138,25 @@ class Turn:
         key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
         work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
 
-    async def _admit(self, works: list[Work]) -> None:
-        """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved."""
+    async def _admit(self, works: list[Work]) -> list[Work]:
+        """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved.
+
+        Returns:
+            The work of partitions that are being rebuilt, or have to catch up after that: they must hold up no other.
+        """
         while works := [work for work in works if not work.partition.revoked]:
             usable = [work for work in works if self._usable(work)]
+            if not usable:
+                break
             try:
-                stored = await self._admit_once(usable) if usable else []
+                stored = await self._admit_once(usable)
             except StateError as error:
                 log.warning("requests wait", partitions=[work.partition.number for work in works], reason=str(error))
                 stored = []
             works = [work for work in works if work not in stored]
             if works and not stored:
                 await asyncio.sleep(_RETRY_S)
+        return works
 
     def _usable(self, work: Work) -> bool:
         """Whether the partition's state may be used for this work; it may be rebuilt meanwhile, and then has to catch up first."""

@@ -31,6 +31,8 @@ _TOPICS_EVERY_S = 10.0
 _ANSWER_S = 3.0
 _LATE_S = 5.0
 _STUCK_S = 60.0
+#: What makes every write fail: requests wait, and need not be refused.
+_WRITES_FAIL = frozenset({"redis-replica"})
 _FAILED_LATELY_S = 5.0
 
 
@@ -98,7 +100,9 @@ class Readiness:
             ),
             *(Reason("topics", problem) for problem in self._topics_wrong),
         ]
-        self._guard.blocked_with = "S_STATE_STALE" if self._topics_wrong else "S_STATE_UNAVAILABLE" if self._redis_unfit else None
+        self._guard.blocked_with = (
+            "S_STATE_STALE" if self._topics_wrong else "S_STATE_UNAVAILABLE" if self._redis_unfit.keys() - _WRITES_FAIL else None
+        )
         return found
 
     def _about_partitions(self) -> list[Reason]:

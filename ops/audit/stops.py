@@ -103,13 +103,17 @@ class _Judge:
             if order is _Order.IN_FLIGHT or not takes_back(stop, decided.decision, asked.request.subject, reference):
                 continue
             if order is _Order.BROKEN:
-                place = f"{stop.topic}-{self._case.partition}@{stop.offset}"
-                ahead_ms = asked.log_time_ms - stop.log_time_ms
-                self._case.found(OBJECTED, decided.first, f"{place} ({stop.code}) was in the log {ahead_ms} ms before the request")
+                self._case.found(OBJECTED, decided.first, self._describe(stop, asked))
                 return True
             unknown = True
         self._tally.counts["undecided"] += unknown
         return False
+
+    def _describe(self, stop: Stop, asked: Asked) -> str:
+        partition = self._case.partition
+        ahead_ms = asked.log_time_ms - stop.log_time_ms
+        request = f"{REQUEST_TOPIC}-{partition}@{asked.offset}"
+        return f"{stop.topic}-{partition}@{stop.offset} ({stop.code}) is {ahead_ms} ms older than {request}"
 
     def _order(self, stop: Stop, asked: Asked) -> _Order:
         sent_at = self._histories.sent_at(REQUEST_TOPIC, asked.offset)
