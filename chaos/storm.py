@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -90,6 +91,8 @@ class Storm:
         self._traffic = Traffic(options.seed, options.rate, PARTITIONS)
         self._clock_offset_s = parse_instant(CLOCK_START) / SECOND - time.time()
         self._histories = options.out / "histories.jsonl"
+        # Kept only for a closer look at what an audit found: a gigabyte after 15 minutes.
+        self._kafka_folder = options.out / "kafka"
         self._up = contextlib.ExitStack()
 
     def run(self) -> dict[str, Any]:
@@ -100,8 +103,15 @@ class Storm:
         Raises:
             CannotStart: a server or a worker does not come up, at the start or after a fault.
         """
-        with self._up:
-            return asyncio.run(self._run())
+        keep_log = False
+        try:
+            with self._up:
+                report = asyncio.run(self._run())
+            keep_log = report["audit_exit_code"] != 0
+        finally:
+            if not keep_log:
+                shutil.rmtree(self._kafka_folder, ignore_errors=True)
+        return report
 
     async def _run(self) -> dict[str, Any]:
         options = self._options
@@ -145,12 +155,13 @@ class Storm:
                 "audit_exit_code": audit_code,
                 "audit": audit,
                 "again": options.again,
+                "clock_offset_s": self._clock_offset_s,
             }
         )
 
     def _start_servers(self) -> tuple[EmbeddedKafka, EmbeddedRedis, Proxy, Proxy]:
         kafka_proxy, redis_proxy = self._up.enter_context(Proxy()), self._up.enter_context(Proxy())
-        redis_server, kafka = EmbeddedRedis(), EmbeddedKafka(proxied_by=kafka_proxy.port)
+        redis_server, kafka = EmbeddedRedis(), EmbeddedKafka(self._kafka_folder, proxied_by=kafka_proxy.port)
         for server in (redis_server, kafka):
             self._up.callback(server.stop, 0)
             server.start(self._say)
