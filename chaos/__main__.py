@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import secrets
 import signal
 import sys
 import tempfile
@@ -29,18 +30,21 @@ def main() -> int:
         0 weathered; 1 not, the reasons are printed; 2 an option makes no sense; 3 cannot start; 130 Ctrl-C or SIGTERM.
     """
     arguments = _arguments()
-    out = arguments.out or Path(tempfile.mkdtemp(prefix="ringfence-chaos-"))
+    out = arguments.out or Path(tempfile.gettempdir(), f"ringfence-chaos-{secrets.token_hex(4)}")
     options = Options(arguments.seed, arguments.minutes, arguments.rate, out.absolute())
+    # Also where SIGINT was ignored, as in a background job of a shell: asyncio ends its tasks in order by it alone.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     # A broker that is away is what was asked for: the client's word on it would bury the progress.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         storm = Storm(options, _say)
-        out.mkdir(parents=True, exist_ok=True)
-        report = storm.run()
     except ValueError as error:
         _say(str(error))
         return 2
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        report = storm.run()
     except CannotStart as error:
         _say(f"cannot go on: {error}\nagain: {options.again}")
         return 3
@@ -67,7 +71,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGINT)  # asyncio ends its tasks in order then
+    signal.raise_signal(signal.SIGINT)
 
 
 def _say(text: str) -> None:

@@ -105,7 +105,9 @@ def _join(histories: Path, answered: dict[_Place, float], elsewhere: set[_Place]
 
 async def _records(settings: Settings, topics: Iterable[str]) -> AsyncIterator[Any]:
     """Every record of some topics, in order within a partition."""
-    consumer = AIOKafkaConsumer(**settings.kafka_client(), auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20)
+    consumer = AIOKafkaConsumer(
+        **settings.kafka_client(), auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20, isolation_level="read_committed"
+    )
     await consumer.start()
     try:
         partitions = [TopicPartition(settings.topic(topic), number) for topic in topics for number in range(settings.partitions)]

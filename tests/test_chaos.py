@@ -26,6 +26,7 @@ from chaos.proxy import Proxy
 from chaos.recovery import Recovery, recoveries
 from chaos.report import as_markdown, faults_as_json, per_kind, shortcomings, told_by
 from chaos.schedule import DURATIONS_S, KINDS, plan
+from chaos.storm import Options, Storm
 from chaos.survey import survey
 from chaos.traffic import Put, Traffic
 from config.rulebook import load_rulebook
@@ -172,6 +173,15 @@ def test_objections_meet_live_approvals_and_approvals_do_not_run_out():
     assert sum(approved[:tenth]) / tenth > 0.3
     assert sum(approved[-tenth:]) / tenth > 0.3
     assert met > 100
+
+
+@pytest.mark.parametrize(("minutes", "rate", "option"), [(1.9, 1000.0, "--minutes"), (2.0, 49.0, "--rate")])
+def test_an_option_that_makes_no_sense_is_named_before_anything_starts(minutes: float, rate: float, option: str, tmp_path: Path):
+    """Two minutes hold every kind of fault, whatever the seed."""
+    with pytest.raises(ValueError, match=option):
+        Storm(Options(1, minutes, rate, tmp_path / "none"), print)
+    assert len(Options(1, 2.0, 1000.0, tmp_path).schedule) == len(KINDS)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_rate_at_which_nothing_would_happen_is_refused():
