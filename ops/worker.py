@@ -132,8 +132,7 @@ class Worker:
             tasks.start(self._watch())
             tasks.start(self._readiness.run())
             await self._stopping.wait()
-            await asyncio.gather(*tasks.cancel(), return_exceptions=True)
-            await self._readiness.stopped()
+            await self._readiness.stop()
 
     async def _stop_app(self) -> None:
         """Let Faust leave its group; a worker that cannot must not linger, for its heartbeats would keep its partitions from others."""
