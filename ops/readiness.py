@@ -57,6 +57,8 @@ class Readiness:
         self._redis_unfit: dict[str, str] = {}
         self._redis_answers = True
         self._topics_wrong: list[str] = []
+        self._stopped = False
+        self._writing = asyncio.Lock()
         self._said: list[str] | None = None
         self.reasons: list[Reason] | None = None
         self.assigned = False
@@ -67,22 +69,25 @@ class Readiness:
         return self.reasons == []
 
     async def run(self) -> None:
-        """Look, say and write down what was found, again and again."""
+        """Look, say and write down what was found, again and again, until :meth:`stop`."""
         self._tasks.start(self._check_topics())
         once_ready = False
-        try:
-            while True:
-                self.reasons = await self.look()
-                self._say(self.reasons)
-                await self._write(self.reasons)
-                once_ready = once_ready or self.ready
-                await asyncio.sleep(_LOOK_EVERY_S if once_ready else _LOOK_OFTEN_S)
-        finally:
-            self._tasks.cancel()
+        while not self._stopped:
+            self.reasons = await self.look()
+            self._say(self.reasons)
+            once_ready = once_ready or self.ready
+            async with self._writing:
+                if not self._stopped:
+                    await self._write(self.reasons)
+            await asyncio.sleep(_LOOK_EVERY_S if once_ready else _LOOK_OFTEN_S)
 
-    async def stopped(self) -> None:
-        """Write down that the worker ends."""
-        await self._write([Reason("stopping", "the worker ends")])
+    async def stop(self) -> None:
+        """Look no more, and write down that the worker ends."""
+        # Said besides being cancelled: asyncio.wait_for of Python 3.11, in aiokafka and Redis' client, can swallow a cancellation.
+        self._stopped = True
+        self._tasks.cancel()
+        async with self._writing:
+            await self._write([Reason("stopping", "the worker ends")])
 
     async def look(self) -> list[Reason]:
         """Everything that keeps the worker from being ready now."""
@@ -157,7 +162,7 @@ class Readiness:
 
     async def _check_topics(self) -> None:
         """Keep looking whether the topics are still what they were at the start."""
-        while True:
+        while not self._stopped:
             await asyncio.sleep(_TOPICS_EVERY_S)
             try:
                 self._topics_wrong = await check_topics(self._guard.settings)

@@ -159,8 +159,7 @@ class Worker:
             for beside in (self._watch(), self._readiness.run(), self._latecomers.run(), guard.ownership.watch()):
                 tasks.start(beside)
             await self._stopping.wait()
-            await asyncio.gather(*tasks.cancel(), return_exceptions=True)
-            await self._readiness.stopped()
+            await self._readiness.stop()
 
     async def _stop_app(self) -> None:
         """Let Faust leave its group; a worker that cannot must not linger, for its heartbeats would keep its partitions from others."""

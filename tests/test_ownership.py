@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from config.rulebook import load_rulebook
 from config.settings import Settings
 from rules.errors import StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC, CalleeEvent
@@ -159,13 +161,18 @@ async def unused_port() -> int:
     return port
 
 
+def now_text() -> str:
+    """The instant of the workers' clocks."""
+    return format_instant(int((time.time() + OFFSET_S) * SECOND))
+
+
 # --- workers as processes -------------------------------------------------------------------------------------------------------
 
 
 class WorkerProcess:
     """``ringfence worker`` in a process of its own."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, **environment: str) -> None:
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -179,6 +186,7 @@ class WorkerProcess:
             "RINGFENCE_HEARTBEAT_S": "1",
             "RINGFENCE_BARRIER_TIMEOUT_S": "15",
             "RINGFENCE_CLOCK_OFFSET_S": str(OFFSET_S),
+            **environment,
         }
         self._log = log
         self.said = b""
@@ -235,8 +243,7 @@ class Traffic:
             if turn >= len(self._numbers) and turn % 7 == 0 and len(self._objected) < len(self._numbers) // 2:
                 await self.client.put(*objection(of))
                 self._objected.add(of)
-            now = int((time.time() + OFFSET_S) * SECOND)
-            asked = request(of, dial_at=format_instant(now))
+            asked = request(of, dial_at=now_text())
             if of in self._objected:
                 self.after_objection.add(asked["request_id"])
             self.sent[asked["request_id"]] = asked
@@ -273,9 +280,9 @@ class Fleet:
         self.settings, self.client, self._folder = settings, client, folder
         self.workers: list[WorkerProcess] = []
 
-    async def start(self) -> WorkerProcess:
-        """Start one more worker; returns at once."""
-        worker = WorkerProcess(self.settings, self._folder / f"worker-{len(self.workers)}.log")
+    async def start(self, **environment: str) -> WorkerProcess:
+        """Start one more worker, with some variables of its own; returns at once."""
+        worker = WorkerProcess(self.settings, self._folder / f"worker-{len(self.workers)}.log", **environment)
         self.workers.append(await worker.start())
         return worker
 
@@ -301,11 +308,12 @@ class Fleet:
             await admin.close()
 
     async def shared_by(self, count: int) -> list[dict[str, set[int]]]:
-        """The members once there are so many, every one with partitions."""
+        """The members once there are so many and none has more than its share, rounded up; Faust may leave one without any."""
 
         async def complete() -> list[dict[str, set[int]]] | None:
             members = await self.members()
-            return members if len(members) == count and all(members) else None
+            most = max((len(owned[REQUEST_TOPIC]) for owned in members if owned), default=0)
+            return members if len(members) == count and 0 < most <= math.ceil(PARTITIONS / count) else None
 
         return await wait_for(complete, within_s=45, every_s=0.3)
 
@@ -349,18 +357,26 @@ async def traffic_on(client: Client) -> AsyncIterator[Traffic]:
 
 
 @pytest.mark.broker
+@pytest.mark.slow
 async def test_a_worker_owns_the_same_partitions_of_every_topic(fleet: Fleet) -> None:
-    """Everything about a number happens in one worker, with one worker and with two, and again with one."""
-    for count in (1, 2):
-        await fleet.start()
-        members = await fleet.shared_by(count)
+    """Everything about a number happens in one worker, while workers join one after the other, up to one that has nothing, and go."""
+
+    async def is_shared_out(count: int) -> None:
+        members = [owned for owned in await fleet.shared_by(count) if owned]
         for owned in members:
-            assert owned.keys() >= {REQUEST_TOPIC, *FACT_MODELS}
+            assert owned.keys() == {REQUEST_TOPIC, *FACT_MODELS}
             assert len({frozenset(partitions) for partitions in owned.values()}) == 1
         assert sorted(one for owned in members for one in owned[REQUEST_TOPIC]) == list(range(PARTITIONS))
-    assert await fleet.workers[0].end(signal.SIGTERM) == 0
-    ((owned),) = await fleet.shared_by(1)
-    assert owned[REQUEST_TOPIC] == set(range(PARTITIONS))
+
+    for count in range(1, PARTITIONS + 2):
+        worker = await fleet.start()
+        await is_shared_out(count)
+        await wait_for(worker.is_ready, within_s=30)
+    for count in range(PARTITIONS, 0, -1):
+        assert await fleet.workers[PARTITIONS - count].end(signal.SIGTERM) == 0
+        await is_shared_out(count)
+    (of,) = numbers(1)
+    assert (await ask(fleet.client, of, dial_at=now_text()))["decision"] == "blocked"
 
 
 @pytest.mark.broker
@@ -379,6 +395,57 @@ async def test_workers_come_and_go_while_requests_flow(fleet: Fleet) -> None:
         await fleet.shared_by(1)
         await fleet.goes_on(traffic)
     assert await second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_two_rulebooks_side_by_side_keep_one_decision_a_request(fleet: Fleet) -> None:
+    """A rolling upgrade: each decision names the rulebook of its worker, and a repeat gets the first one, whoever answers it."""
+    old = await fleet.start(RINGFENCE_RULEBOOK_OVERRIDES=str(ROOT / "docs" / "examples" / "my-values.toml"))
+    new = await fleet.start()
+    await fleet.shared_by(2)
+    await wait_for(lambda: old.is_ready() and new.is_ready(), within_s=30)
+    asked = {partition: request(*numbers(1, partition), dial_at=now_text()) for partition in range(PARTITIONS)}
+    await fleet.client.put_all([consent(one["number"]) for one in asked.values()])
+    await fleet.client.put_all([("call-requests", one) for one in asked.values()])
+    books = {partition: (await fleet.client.decision(one["request_id"]))["rulebook"] for partition, one in asked.items()}
+    theirs, ours = (load_rulebook(overrides=path).version for path in (ROOT / "docs" / "examples" / "my-values.toml", None))
+    assert sorted(books.values()) == sorted([theirs, theirs, ours, ours])
+    first = {record.value for record in fleet.client.records}
+    assert await old.end(signal.SIGTERM) == 0
+    await fleet.shared_by(1)
+    await fleet.client.put_all([("call-requests", one) for one in asked.values()])
+    for one in asked.values():
+        await fleet.client.decisions_of(one["request_id"], 2)
+    assert {record.value for record in fleet.client.records} == first
+    (of,) = numbers(1, next(partition for partition, book in books.items() if book == theirs))
+    assert (await ask(fleet.client, of, dial_at=now_text()))["rulebook"] == ours
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+async def test_workers_whose_clocks_are_a_second_apart_keep_one_decision_a_request(fleet: Fleet) -> None:
+    """A partition moves to the one that is ahead, and back to one that is behind."""
+    ahead = {"RINGFENCE_CLOCK_OFFSET_S": str(OFFSET_S + 1)}
+    first = await fleet.start()
+    await wait_for(first.is_ready, within_s=30)
+    async with traffic_on(fleet.client) as traffic:
+        await fleet.goes_on(traffic)
+        second = await fleet.start(**ahead)
+        await fleet.shared_by(2)
+        await fleet.goes_on(traffic)
+        await fleet.client.put_all([("call-requests", one) for one in list(traffic.sent.values())[:50]])
+        assert await first.end(signal.SIGTERM) == 0
+        await fleet.shared_by(1)
+        await fleet.goes_on(traffic)
+        await fleet.client.put_all([("call-requests", one) for one in list(traffic.sent.values())[50:100]])
+        await fleet.start()
+        await fleet.shared_by(2)
+        assert await second.end(signal.SIGTERM) == 0
+        await fleet.shared_by(1)
+        await fleet.goes_on(traffic)
+        repeated = list(traffic.sent)[:100]
+        await wait_for(lambda: all(len(fleet.client._of(one)) >= 2 for one in repeated), within_s=30)
 
 
 @pytest.mark.broker

@@ -74,6 +74,23 @@ def test_it_ends_even_where_nobody_reads_its_last_words() -> None:
         process.kill()
 
 
+def test_a_worker_is_watched() -> None:
+    """The loop that ``ringfence worker`` runs on; whatever hangs there is stood in for."""
+    text = """
+import time
+from config.settings import Settings
+from ops.worker import Worker, run_worker
+
+async def the_place_where_it_hangs(_worker):
+    time.sleep(60)
+
+Worker.run = the_place_where_it_hangs
+run_worker(Settings(watchdog_s=1))
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False, timeout=40)
+    assert (done.returncode, "the_place_where_it_hangs" in done.stderr) == (70, True), done.stderr
+
+
 def test_a_process_that_was_stopped_goes_on() -> None:
     """Three seconds of SIGSTOP are no hang of a loop, though a loop may take one second only."""
     with program("await asyncio.sleep(5)") as process:
