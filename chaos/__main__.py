@@ -31,7 +31,7 @@ def main() -> int:
     """
     arguments = _arguments()
     out = arguments.out or Path(tempfile.gettempdir(), f"ringfence-chaos-{secrets.token_hex(4)}")
-    options = Options(arguments.seed, arguments.minutes, arguments.rate, out.absolute())
+    options = Options(arguments.seed, arguments.minutes, arguments.rate, out.absolute(), arguments.calm)
     # Also where SIGINT was ignored, as in a background job of a shell: asyncio ends its tasks in order by it alone.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -66,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of faults and load (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=15.0, help="how long the load lasts (default %(default)g, at least 2)")
     parser.add_argument("--rate", type=float, default=1000.0, help="call requests a second (default %(default)g)")
+    parser.add_argument("--calm", action="store_true", help="no fault at all: what answers and recalls take in fair weather")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything is written (default: a new temporary folder)")
     return parser.parse_args()
 

@@ -70,11 +70,14 @@ def shortcomings(report: Mapping[str, Any]) -> list[str]:
     if report["audit_exit_code"] != 0:
         violations = ", ".join(f"{kind} {count:,}" for kind, count in audit.get("violations", {}).items() if count)
         found.append(f"the audit is not clean (exit code {report['audit_exit_code']}): {violations or 'see audit.log'}")
-    found += [f"no fault of kind {kind} happened" for kind, figures in report["per_kind"].items() if not figures["count"]]
+    if not report["options"]["calm"]:
+        found += [f"no fault of kind {kind} happened" for kind, figures in report["per_kind"].items() if not figures["count"]]
+    # In a short one on a busy machine most requests may have been refused while workers caught up.
+    is_long = report["options"]["minutes"] >= _LONG_MINUTES
     approved_share = audit.get("approved_share") or 0.0
-    if approved_share < _APPROVED_SHARE_MIN:
+    if approved_share < _APPROVED_SHARE_MIN and is_long:
         found.append(f"{approved_share:.0%} of the decisions are approvals, want {_APPROVED_SHARE_MIN:.0%} or more")
-    wanted = _RECALLS_MIN if report["options"]["minutes"] >= _LONG_MINUTES else 1
+    wanted = _RECALLS_MIN if is_long else 1
     recalls = audit.get("counts", {}).get("recalls", 0)
     if recalls < wanted:
         found.append(f"{recalls} recalls, want {wanted} or more: too few objections met a live approval")

@@ -56,23 +56,26 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``python -m chaos`` was asked for. ``rate`` in requests a second; ``out`` is a folder that exists."""
+    """What ``python -m chaos`` was asked for. ``rate`` in requests a second; ``calm``: the load alone, without a fault."""
 
     seed: int
     minutes: float
     rate: float
     out: Path
+    calm: bool = False
 
     @property
     def schedule(self) -> list[Fault]:
         """The faults. They end some time before the load does."""
+        if self.calm:
+            return []
         calm_s = 30.0 if self.minutes >= 5 else 20.0
         return plan(self.seed, self.minutes * 60 - _FIRST_FAULT_S - calm_s)
 
     @property
     def again(self) -> str:
         """The command that does the same again."""
-        return f"python -m chaos --seed {self.seed} --minutes {self.minutes:g} --rate {self.rate:g}"
+        return f"python -m chaos --seed {self.seed} --minutes {self.minutes:g} --rate {self.rate:g}{' --calm' * self.calm}"
 
 
 class Storm:
@@ -85,7 +88,7 @@ class Storm:
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options
         self._say = say
-        if options.minutes < _MINUTES_MIN:
+        if options.minutes < _MINUTES_MIN and not options.calm:
             raise ValueError(f"--minutes: want {_MINUTES_MIN:g} or more, so that every kind of fault has its time")
         self._schedule = options.schedule
         self._traffic = Traffic(options.seed, options.rate, PARTITIONS)
@@ -137,7 +140,7 @@ class Storm:
         costs = recoveries(survey_of.waits, [fault.started_at for fault in injected])
         return self._write(
             {
-                "options": {"seed": options.seed, "minutes": options.minutes, "rate": options.rate},
+                "options": {"seed": options.seed, "minutes": options.minutes, "rate": options.rate, "calm": options.calm},
                 "faults": faults_as_json(injected, costs),
                 "totals": {
                     "records_acknowledged": sum(load.acknowledged.values()),

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     group: str = "ringfence"
     session_timeout_s: float = Field(6.0, gt=0)
-    heartbeat_s: float = Field(2.0, gt=0)
+    heartbeat_s: float = Field(1.0, gt=0)
     barrier_timeout_s: float = Field(2.0, gt=0, description="how long a request waits for facts to be applied before S_STATE_STALE")
     publish_timeout_s: float = Field(10.0, gt=0)
     checkpoint_s: float = Field(10.0, gt=0, description="how often changed states are written to the compacted topic number-states")

@@ -49,6 +49,10 @@ class Watchdog:
         if self._tick_s > 0:
             self._thread.start()
 
+    def end_within(self, seconds: float) -> None:
+        """The work comes to its end: end the process if :meth:`stop` is not called within so many seconds."""
+        threading.Thread(target=self._await_stop, args=(seconds,), name="ringfence-end", daemon=True).start()
+
     def stop(self) -> None:
         """Watch no longer."""
         self._stopping.set()
@@ -57,7 +61,7 @@ class Watchdog:
         while not self._stopping.wait(self._tick_s):
             for name, loop in list(self._loops.items()):
                 if self._unanswered.get(name, 0) >= _TICKS:
-                    self._end(name)
+                    self._end("an event loop makes no progress; the worker ends", loop=name, within_s=self._tick_s * _TICKS)
                 self._ask(name, loop)
 
     def _ask(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -71,16 +75,18 @@ class Watchdog:
         except RuntimeError:  # closed: its work is over
             self.forget(name)
 
-    def _end(self, name: str) -> None:
+    def _await_stop(self, seconds: float) -> None:
+        if not self._stopping.wait(seconds):
+            self._end("the worker does not come to its end; it is ended", within_s=seconds)
+
+    @staticmethod
+    def _end(event: str, **why: object) -> None:
         # Standard error may be what hangs: a full pipe that nobody reads. What is said there must not hold up the end, and faulthandler
         # writes while it keeps every other thread from running.
         with contextlib.suppress(OSError):
             os.set_blocking(_STDERR, False)
         faulthandler.dump_traceback(file=_STDERR, all_threads=True)
-        speaking = threading.Thread(target=self._report, args=(name,), daemon=True)
+        speaking = threading.Thread(target=lambda: log.error(event, **why, exit_code=EXIT_HUNG), daemon=True)
         speaking.start()
         speaking.join(_LAST_WORDS_S)
         os._exit(EXIT_HUNG)
-
-    def _report(self, name: str) -> None:
-        log.error("an event loop makes no progress; the worker ends", loop=name, within_s=self._tick_s * _TICKS, exit_code=EXIT_HUNG)

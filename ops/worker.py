@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 _CHECK_S = 0.1
 _STOP_WITHIN_S = 15.0
+_END_WITHIN_S = 30.0
 _COUNTS_EVERY_S = 60.0
 
 
@@ -159,6 +160,9 @@ class Worker:
             for beside in (self._watch(), self._readiness.run(), self._latecomers.run(), guard.ownership.watch()):
                 tasks.start(beside)
             await self._stopping.wait()
+            if self._watchdog is not None:
+                # A client that hangs while it is stopped would keep the partitions from others: a storm saw one stay for 30 s.
+                self._watchdog.end_within(_END_WITHIN_S)
             await self._readiness.stop()
 
     async def _stop_app(self) -> None:

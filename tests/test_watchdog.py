@@ -115,3 +115,12 @@ def test_zero_watches_nothing() -> None:
     with program("time.sleep(2)", within_s=0) as process:
         out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "watched\ndone\n")
+
+
+def test_a_worker_that_does_not_come_to_its_end_is_ended() -> None:
+    """Its loop runs on, and something in it waits for ever; one that ends in time is left alone."""
+    for act, code in (("watchdog.end_within(0.5); await asyncio.sleep(60)", 70), ("watchdog.end_within(5)", 0)):
+        with program(act) as process:
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == code
+        assert ("the worker does not come to its end" in err) == (code == 70)
