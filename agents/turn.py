@@ -166,11 +166,11 @@ class Turn:
         """Read, decide and store once. Returns the work whose decisions were stored; the rest has to be decided again."""
         guard = self._guard
         snapshots = await guard.store.read_for_turn({work.partition.number: work.numbers for work in works})
-        decided = [
-            _Decided(guard, work, snapshots[work.partition.number])
-            for work in works
-            if await self._trusted(work, snapshots[work.partition.number].meta)
-        ]
+        decided = []
+        for work in works:
+            if await self._trusted(work, snapshots[work.partition.number].meta):
+                decided.append(_Decided(guard, work, snapshots[work.partition.number]))
+                await asyncio.sleep(0)  # an objection of another partition need not wait until all of this is decided
         with ExitStack() as storing:
             # Whoever rebuilds a partition from its outputs waits until what Redis may have taken by now has been published.
             for made in decided:

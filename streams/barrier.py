@@ -81,12 +81,28 @@ class Barrier:
                     waiter.cancel()
         return True
 
+    async def references_reached(self, ends: Ends, within_s: float) -> None:
+        """Wait until the reference topics are in memory up to the ends.
+
+        Raises:
+            StateError: they are not within the time.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                while not self._are_references_reached(ends):
+                    await self._feed.changed()
+        except TimeoutError:
+            raise StateError(f"the reference topics were not read within {within_s:.0f} s") from None
+
+    def _are_references_reached(self, ends: Ends) -> bool:
+        return all(self._feed.applied(topic) >= ends.of(topic, 0) for topic in REFERENCE_MODELS)
+
     def is_reached(self, partition: Partition, ends: Ends) -> bool:
         """Whether everything below the ends is applied."""
         return (
             partition.ready
             and all(partition.applied(topic) >= ends.of(topic, partition.number) for topic in FACT_MODELS)
-            and all(self._feed.applied(topic) >= ends.of(topic, 0) for topic in REFERENCE_MODELS)
+            and self._are_references_reached(ends)
         )
 
 

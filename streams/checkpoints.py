@@ -33,8 +33,9 @@ from streams.topics import STATES
 log = structlog.get_logger(__name__)
 
 _CHECKPOINT_KEY = b"checkpoint"
-#: Of the packed states. Another one, or none, and the states in the topic are not used: the facts are read from their beginning.
-_FORMAT = 1
+#: Of the packed states, before each of them in the topic. Where one of another format stands the checkpoint is not used, and the facts
+#: are read from their beginning: what has not changed since the format did would be missing.
+_FORMAT = b"\x01"
 _CHUNK = 1000
 _BATCH_BYTES = 900_000
 #: What is not of one value is left out of a checkpoint that would never succeed; the broker takes 1 MiB a record.
@@ -42,15 +43,9 @@ _MOST_STATE_BYTES = 880_000
 _TRANSACTION_MS = 60_000
 
 
-class Checkpoint(msgspec.Struct):
-    """What a checkpoint record says: below ``applied`` (next offset per fact topic) every fact is in the states before it."""
-
-    format: int
-    applied: dict[str, int]
-
-
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Checkpoint).decode
+#: A checkpoint record: below these next offsets of the fact topics every fact is in the states that stand before it.
+_decode = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class Checkpoints:
@@ -99,26 +94,29 @@ class Checkpoints:
         """
         tp = TopicPartition(self._settings.topic(STATES), partition.number)
         ends = await self._reader.ends([tp])
-        checkpoint: Checkpoint | None = None
-        read = 0
+        applied: dict[str, int] = {}
+        read, is_foreign = 0, False
 
         async def take(records: list[Any]) -> None:
-            nonlocal checkpoint, read
+            nonlocal applied, read, is_foreign
             states = {}
             for record in records:
-                if record.key == _CHECKPOINT_KEY:
-                    checkpoint = _decode(record.value)
-                elif record.value is not None:
-                    states[record.key.decode()] = record.value
+                if record.value is None or record.value[:1] != _FORMAT:
+                    is_foreign = True
+                elif record.key == _CHECKPOINT_KEY:
+                    applied = _decode(record.value[1:])
+                else:
+                    states[record.key.decode()] = record.value[1:]
             if states and not await self._store.restore(partition.number, mine, states, "s"):
                 raise StateError(f"partition {partition.number} was taken over by another while it was filled")
             read += len(records)
             progress(read, ends[tp])
 
         await self._reader.read({tp: (0, ends[tp])}, take)
-        if checkpoint is None or checkpoint.format != _FORMAT:
+        if is_foreign:
+            log.warning("a checkpoint of another format is not used", partition=partition.number)
             return {}
-        return {topic: offset for topic, offset in checkpoint.applied.items() if topic in FACT_MODELS}
+        return {topic: offset for topic, offset in applied.items() if topic in FACT_MODELS}
 
     async def _run(self) -> None:
         while True:
@@ -153,7 +151,7 @@ class Checkpoints:
         for chunk in chunks:
             records = await self._states(partition.number, meta, chunk)
             if chunk is chunks[-1]:
-                records.append((_CHECKPOINT_KEY, _encode(Checkpoint(_FORMAT, meta.applied))))
+                records.append((_CHECKPOINT_KEY, _FORMAT + _encode(meta.applied)))
             async with asyncio.timeout(self._settings.publish_timeout_s), producer.transaction():
                 await self._send(producer, partition.number, records)
         await self._store.end_checkpoint(partition.number, token)
@@ -164,7 +162,7 @@ class Checkpoints:
         now, states = await self._store.raw_states(partition, numbers)
         if now is None or now.incarnation != meta.incarnation or any(now.applied.get(one, 0) < at for one, at in meta.applied.items()):
             raise StateError(f"partition {partition} changed hands or was rolled back during a checkpoint")
-        found = [(number.encode(), state) for number, state in zip(numbers, states, strict=True) if state is not None]
+        found = [(number.encode(), _FORMAT + state) for number, state in zip(numbers, states, strict=True) if state is not None]
         if any(len(state) > _MOST_STATE_BYTES for _, state in found):
             raise StateError(f"partition {partition} has a number whose facts are too many for one record: no checkpoint")
         return found

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 #: For clocks that differ and publishes that were slow.
 _MARGIN_S = 60
 _REPORT_EVERY_S = 2.0
+_REFERENCES_WITHIN_S = 30.0
 _CHUNK = 1000
 
 _encode_entries = msgspec.msgpack.Encoder().encode
@@ -107,6 +108,10 @@ class Recovery:
         await partition.quiet()
         if is_empty:
             applied = await self._fill(partition, mine, ended)
+        # What is in the log by now may have been applied before, by a former owner or in the states of its checkpoint.
+        ends = await self._barrier.ends([partition.number])
+        partition.doing = "waits for parties, campaigns and caller numbers"
+        await self._barrier.references_reached(ends, _REFERENCES_WITHIN_S)  # recalls look brands up
         journal, decided_from = await self._read_outputs(partition, mine, kept, is_empty=is_empty)
         applied = {topic: min(offset, decided_from.get(topic, offset)) for topic, offset in applied.items()}
         after = Meta(epoch, mine.incarnation, applied)
@@ -114,7 +119,7 @@ class Recovery:
             return False
         partition.journal = journal
         partition.turns = kept.turns
-        partition.replaying_until = ended
+        partition.replaying_until = {topic: ends.of(topic, partition.number) for topic in FACT_MODELS}
         # The state is ours before its topics are read again: agents drop what comes while it is not, and nobody would bring it back.
         partition.set_meta(after)
         log.info(
@@ -160,7 +165,7 @@ class Recovery:
         """Take into the entries what was published and Redis may not know.
 
         Returns:
-            The journal by input offset, and per fact topic the earliest offset that an approval still valid was decided with.
+            The journal by input offset, and per fact topic the earliest offset that a recent approval was decided with.
         """
         partition.doing = "reads what was published"
         number = partition.number
@@ -181,9 +186,10 @@ class Recovery:
             if one.item.offset >= committed and one.item.offset not in journal:
                 journal[one.item.offset] = one.item
             valid_until = parse_instant(one.decision.valid_until) if one.decision.valid_until is not None else 0
-            if parse_instant(one.decision.decided_at) > now - memory_s * SECOND or valid_until > now:
-                recent[one.decision.number].append(one)
-            if one.decision.approved and valid_until > now - _MARGIN_S * SECOND:
+            if parse_instant(one.decision.decided_at) <= now - memory_s * SECOND and valid_until <= now:
+                continue
+            recent[one.decision.number].append(one)
+            if one.decision.approved:  # also if it has just ended: a stop may have met it before
                 for topic in FACT_MODELS:
                     offset = one.decision.as_of.get(topic, 0)
                     decided_from[topic] = min(offset, decided_from.get(topic, offset))

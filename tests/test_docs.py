@@ -20,7 +20,7 @@ from ops.rules_cmd import _value
 from rules.codes import ALL_CODES, REASON_CODES, SYSTEM_CODES
 from rules.decision import Decision
 from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, validate
-from streams.topics import APPROVED, BLOCKED, REJECTED
+from streams.topics import APPROVED, BLOCKED, REJECTED, STATES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -121,7 +121,7 @@ def test_reasons_stand_in_the_order_of_a_decision():
 def test_every_topic_is_explained():
     """Each topic has its line in the table of topics."""
     listed = set(re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| [^|]+ \| [^|]+ \| [^|]+ \|$", CONTRACT, re.MULTILINE))
-    assert listed == {REQUEST_TOPIC, *FACT_MODELS, *REFERENCE_MODELS, APPROVED, BLOCKED, REJECTED}
+    assert listed == {REQUEST_TOPIC, *FACT_MODELS, *REFERENCE_MODELS, APPROVED, BLOCKED, REJECTED, STATES}
 
 
 @pytest.mark.parametrize("topic", [REQUEST_TOPIC, *FACT_MODELS, *REFERENCE_MODELS])

@@ -257,7 +257,7 @@ async def test_a_former_owner_cannot_put_an_older_state_over_a_newer_one(guard: 
     assert await guard.worker._checkpoints.write(partition) == 1
     with pytest.raises(KafkaError):
         async with old.transaction():
-            await former._send(old, 0, [(of.encode(), msgspec.msgpack.encode([]))])
+            await former._send(old, 0, [(of.encode(), b"\x01" + msgspec.msgpack.encode([]))])
     await former.stop()
     restore(guard, {})
     assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
@@ -269,15 +269,30 @@ async def test_a_checkpoint_of_another_log_is_not_used(guard: Running) -> None:
     (of,) = numbers(1)
     await guard.client.put_all([consent(of), objection(of)])
     await ask(guard.client, of)
-    checkpoint = encode({"format": 1, "applied": dict.fromkeys(FACT_MODELS, 1000)})
+    checkpoint = b"\x01" + encode(dict.fromkeys(FACT_MODELS, 1000))
     checkpoints = guard.worker._checkpoints
     producer = await checkpoints._producer(0)
     async with producer.transaction():
-        await checkpoints._send(producer, 0, [(of.encode(), msgspec.msgpack.encode([])), (b"checkpoint", checkpoint)])
+        await checkpoints._send(producer, 0, [(of.encode(), b"\x01" + msgspec.msgpack.encode([])), (b"checkpoint", checkpoint)])
     restore(guard, {})
     assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
     end = (await guard.worker._reader.ends([TopicPartition(settings.topic(STATES), 0)])).popitem()[1]
     assert end > 0
+
+
+async def test_a_checkpoint_with_states_of_another_format_is_not_used(guard: Running) -> None:
+    """Those of numbers that have not changed since the format did could not be read: all facts are read again."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of), objection(of)])
+    await ask(guard.client, of)
+    checkpoints = guard.worker._checkpoints
+    producer = await checkpoints._producer(0)
+    async with producer.transaction():
+        await checkpoints._send(
+            producer, 0, [(of.encode(), b"\x02foreign"), (b"checkpoint", b"\x01" + encode({"objections": 1, "consents": 1}))]
+        )
+    restore(guard, {})
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
 
 
 async def test_a_decision_that_surfaces_late_and_is_not_known_is_taken_back(guard: Running) -> None:
