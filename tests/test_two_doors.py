@@ -1,4 +1,4 @@
-"""The same facts and requests give the same decisions, at the offline door and through a real Kafka, Faust and Redis.
+"""The same facts and requests give the same decisions, at the offline door, through a real Kafka, Faust and Redis, and to the auditor.
 
 ``RINGFENCE_TEST_REQUESTS`` sets how many requests go through the stream (200,000, about half as many numbers).
 """
@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, Self, cast
 
 import msgspec
@@ -28,13 +29,14 @@ from rules.decide import decide
 from rules.decision import Decision
 from rules.events import FACT_MODELS, REFERENCE_KEYS, REQUEST_TOPIC, CallRequest, NumberEvent, ReferenceEntry, validate
 from rules.facts import NumberFacts
-from rules.instants import parse_instant
+from rules.instants import SECOND, parse_instant
 from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.topics import APPROVED, BLOCKED, REJECTED, ensure_topics
 from tests.generate import TODAY, Resident, Town, in_order, offline_lines, utc_text
 from tests.harness import SetClock, guard_settings, running_worker
 
+ROOT = Path(__file__).resolve().parent.parent
 REQUESTS = int(os.environ.get("RINGFENCE_TEST_REQUESTS", "200000"))
 SEED = 20261123
 #: Regimes of the past only; today nobody rests on them or is stopped by them.
@@ -305,6 +307,22 @@ async def read_all(load: Load, say: Say) -> None:
         pass  # nothing may come twice
 
 
+async def audit(settings: Settings) -> dict[str, Any]:
+    """What ``ringfence audit`` says of the guard's topics, in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")} | {
+        "PYTHONPATH": str(ROOT),
+        "RINGFENCE_KAFKA": settings.kafka,
+        "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
+        "RINGFENCE_PARTITIONS": str(settings.partitions),
+        "RINGFENCE_EMBEDDED": "true",
+        "RINGFENCE_CLOCK_OFFSET_S": str(SetClock().instant / SECOND - time.time()),
+    }
+    command = [sys.executable, "-m", "ops.cli", "audit", "--json"]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    answer, _ = await process.communicate()
+    return cast("dict[str, Any]", msgspec.json.decode(answer))
+
+
 @pytest.mark.broker
 @pytest.mark.slow
 async def test_the_stream_decides_as_the_offline_door_about_200_000_requests(kafka, redis_url, prefix, redis_prefix, say):
@@ -320,6 +338,8 @@ async def test_the_stream_decides_as_the_offline_door_about_200_000_requests(kaf
         say(f"facts applied, {loaded - began:.0f} s")
         await asyncio.gather(ask(load, requests), read_all(load, say))
         done = time.monotonic()
+    audited = await audit(settings)
+    say(f"audited, {time.monotonic() - done:.0f} s: {audited['counts']}")
     title = f"{REQUESTS:,} requests about {residents:,} numbers: {dict(load.decisions)}, facts {loaded - began:.0f} s"
     say(table(f"{title}, requests {done - loaded:.0f} s", load.codes))
     assert load.different[:3] == []
@@ -328,6 +348,8 @@ async def test_the_stream_decides_as_the_offline_door_about_200_000_requests(kaf
     assert REQUESTS - len(load.asked) == REQUESTS // 20
     broken = sum(len(town_reference()[0].resident(position).broken) for position in range(7, residents, 500))
     assert load.rejected.total() == broken
+    assert {kind: count for kind, count in audited["violations"].items() if count} == {}
+    assert audited["counts"]["re-decided"] == load.decisions.total()
     if REQUESTS >= 50_000:
         assert EVERY_CODE - OF_THE_PAST - set(load.codes) == set()
         assert 0.30 <= load.decisions["approved"] / load.decisions.total() <= 0.45
