@@ -15,7 +15,7 @@ import structlog
 from agents.context import Guard
 from agents.recalls import Recalls, publish_recalls
 from rules.errors import DeliveryFailed, StateError
-from streams.outputs import Published, taken_in
+from streams.outputs import Published, take_in
 from streams.partition import Partition
 from streams.state import FactBatch, Meta, Written, keep_entries_s
 
@@ -72,7 +72,7 @@ class Latecomers:
     async def _take_in(self, partition: Partition, found: list[Published]) -> None:
         by_number: dict[str, list[Published]] = defaultdict(list)
         for one in found:
-            by_number[one.decision.number].append(one)
+            by_number[one.item.number].append(one)
         if not by_number:
             return
         async with partition.lock:
@@ -92,17 +92,15 @@ class Latecomers:
         recalls = Recalls(guard, guard.as_of(mine))
         now, unknown = guard.clock.now(), 0
         for number, records in by_number.items():
-            entries = seen.entries(number)
+            entries = {entry.request_id: entry for entry in seen.entries(number)}
             for one in records:
-                taken = taken_in(entries, one)
-                if taken is None:
+                if not take_in(entries, one):
                     continue
                 unknown += 1
-                entries = taken
-                newest = entries[-1]
-                if newest.approved and newest.record == one.item.record and newest.valid_until > now:
-                    entries = [*entries[:-1], recalls.take_back(number, newest, one.decision, [])]
-                recalls.entries[number] = entries
+                taken = entries[one.request_id]
+                if taken.approved and taken.valid_until > now:
+                    entries[one.request_id] = recalls.take_back(number, taken, [])
+                recalls.entries[number] = list(entries.values())
         if not unknown:
             return True
         log.warning("decisions of a former owner surfaced late", partition=partition.number, count=unknown, recalled=len(recalls.items))

@@ -54,11 +54,11 @@ class Recalls:
         approval = _decode(entry.record)
         reference = self._guard.reference
         reaching = [stop for stop in valid if takes_back(stop, approval, entry.subject, reference)]
-        return self.take_back(number, entry, approval, reaching) if reaching else entry
+        return self.take_back(number, entry, reaching) if reaching else entry
 
-    def take_back(self, number: str, entry: Entry, approval: Decision, stops: Sequence[Stop]) -> Entry:
+    def take_back(self, number: str, entry: Entry, stops: Sequence[Stop]) -> Entry:
         """The entry of an approval that is taken back; the recall is among the items from now on."""
-        taken_back = recall(approval, stops, self._guard.book.version, self._now, self._as_of)
+        taken_back = recall(_decode(entry.record), stops, self._guard.book.version, self._now, self._as_of)
         record = _encode(taken_back)
         if len(record) > MAX_RECORD_BYTES:  # ids without end; that it is taken back matters more than by what
             record = _encode(msgspec.structs.replace(taken_back, evidence=[]))

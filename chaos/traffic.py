@@ -20,7 +20,7 @@ from rules.events import REFERENCE_KEYS, REQUEST_TOPIC
 from rules.instants import format_instant
 from streams.partitioner import partition_of
 
-NUMBERS = 20_000
+NUMBERS = 60_000
 #: Of the numbers, every so manieth has a consent from the start.
 _CONSENTED_EVERY = 2
 _BEFORE = "2026-11-20T10:00:00Z"

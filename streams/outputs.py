@@ -5,7 +5,9 @@ Needed where Redis does not know them: it was lost or rolled back, or a publish 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +15,6 @@ import structlog
 from aiokafka import TopicPartition
 
 from config.settings import Settings
-from rules.decision import Decision
 from rules.instants import parse_instant
 from streams.log_reader import LogReader
 from streams.publisher import Headers
@@ -25,14 +26,33 @@ log = structlog.get_logger(__name__)
 OUTPUTS = (APPROVED, BLOCKED)
 INPUT_OFFSET, REQUEST_DIGEST = "input-offset", "request-digest"
 
-_decode = msgspec.json.Decoder(Decision).decode
+_VALID_UNTIL = b'"valid_until":"'
+_YIELD_EVERY = 200
+
+
+class _Seen(msgspec.Struct):
+    """What of a decision is looked at when it is read back; a rebuild reads hundreds of thousands."""
+
+    request_id: str
+    number: str
+    decision: str
+    decided_at: str
+    valid_until: str | None
+    as_of: dict[str, int]
+
+
+_decode = msgspec.json.Decoder(_Seen).decode
+_instant = lru_cache(maxsize=4096)(parse_instant)  # those of one turn are the same
 
 
 class Published(NamedTuple):
-    """A decision or recall as it stands in the log."""
+    """A decision or recall as it stands in the log. Instants are microseconds; ``valid_until`` is 0 where there is none."""
 
+    request_id: str
     item: Journalled
-    decision: Decision
+    decided_at: int
+    valid_until: int
+    as_of: dict[str, int]
 
 
 def headers_of(item: Journalled) -> Headers:
@@ -47,55 +67,71 @@ def published(record: Any) -> Published | None:  # aiokafka's record
     """A record of an output topic; None if it is none of a guard's."""
     headers = dict(record.headers)
     try:
-        decision = _decode(record.value)
-        offset = int(headers[INPUT_OFFSET])
+        return _published(int(headers[INPUT_OFFSET]), record.value, headers.get(REQUEST_DIGEST, b""))
     except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
         log.warning("an output record is none of ours", topic=record.topic, partition=record.partition, offset=record.offset)
         return None
-    item = Journalled(offset, decision.approved, decision.number, record.value, headers.get(REQUEST_DIGEST, b""))
-    return Published(item, decision)
 
 
 def unpublished(item: Journalled) -> Published | None:
     """A journalled decision as it will stand in the log; None if it is none of a guard's."""
     try:
-        return Published(item, _decode(item.record))
-    except msgspec.MsgspecError:
+        return _published(item.offset, item.record, item.fingerprint)
+    except (msgspec.MsgspecError, ValueError):
         log.warning("a journalled record is none of ours", offset=item.offset)
         return None
 
 
-def matters(record: Any, committed: int, remembered_ms: int) -> bool:  # aiokafka's record
+def _published(offset: int, record: bytes, fingerprint: bytes) -> Published:
+    seen = _decode(record)
+    valid_until = _instant(seen.valid_until) if seen.valid_until is not None else 0
+    item = Journalled(offset, seen.decision == "approved", seen.number, record, fingerprint)
+    return Published(seen.request_id, item, _instant(seen.decided_at), valid_until, seen.as_of)
+
+
+def matters(record: Any, committed: int, remembered_ms: int, now_text: bytes) -> bool:  # aiokafka's record
     """Whether an output record may have to be remembered, as far as that can be told without reading it.
 
-    An approval that is older than the request memory may be valid yet, for a call that is planned ahead, and its recall counts with it;
-    an older decision that blocks matters only if its request is not committed.
+    What is older than the request memory matters if it is a recall, if its request is not committed, or if it is an approval for a call
+    that is planned ahead and may be valid yet.
+
+    Args:
+        record: of an output topic.
+        committed: next input offset that is committed.
+        remembered_ms: log time from which on everything matters.
+        now_text: an instant before which validity has ended for certain, as decisions spell it.
     """
-    if record.timestamp >= remembered_ms or not record.topic.endswith(BLOCKED) or b'"kind":"recall"' in record.value:
+    if record.timestamp >= remembered_ms:
         return True
-    return any(name == INPUT_OFFSET and value.isdigit() and int(value) >= committed for name, value in record.headers)
+    value = record.value or b""
+    if record.topic.endswith(BLOCKED):
+        if b'"kind":"recall"' in value:
+            return True
+    else:
+        begin = value.find(_VALID_UNTIL) + len(_VALID_UNTIL)
+        if value[begin : begin + len(now_text)] >= now_text:
+            return True
+    return any(name == INPUT_OFFSET and offset.isdigit() and int(offset) >= committed for name, offset in record.headers)
 
 
-def taken_in(entries: list[Entry], one: Published) -> list[Entry] | None:
-    """The entries of a number with a published record among them; None if they say so already.
+def take_in(entries: dict[str, Entry], one: Published) -> bool:
+    """Put a published record among the entries of its number, by request_id. Returns whether they did not say so already.
 
     A recall replaces its approval, whichever was read first, and of two decisions the blocked one stays.
     """
-    decision, item = one.decision, one.item
-    valid_until = parse_instant(decision.valid_until) if decision.valid_until is not None else 0
-    new = Entry(
-        decision.request_id, item.fingerprint, item.approved, parse_instant(decision.decided_at), valid_until, item.record, item.offset
-    )
-    known = next((entry for entry in entries if entry.request_id == new.request_id), None)
+    item = one.item
+    new = Entry(one.request_id, item.fingerprint, item.approved, one.decided_at, one.valid_until, item.record, item.offset)
+    known = entries.get(one.request_id)
     if known is None:
-        return [*entries, new]
-    if new.valid_until > known.valid_until and not known.approved:
-        known_longer = msgspec.structs.replace(known, valid_until=new.valid_until)  # as long as its approval could be dialled on
-        return [known_longer if entry is known else entry for entry in entries]
-    if known.approved and not new.approved:
-        recalled = msgspec.structs.replace(new, valid_until=known.valid_until, subject=known.subject)
-        return [recalled if entry is known else entry for entry in entries]
-    return None
+        entries[one.request_id] = new
+    elif not known.approved and new.valid_until > known.valid_until:
+        # A recall that was read before its approval: it counts as long as that could be dialled on.
+        entries[one.request_id] = msgspec.structs.replace(known, valid_until=new.valid_until)
+    elif known.approved and not new.approved:
+        entries[one.request_id] = msgspec.structs.replace(new, valid_until=known.valid_until, subject=known.subject)
+    else:
+        return False
+    return True
 
 
 class OutputLog:
@@ -124,7 +160,10 @@ class OutputLog:
         found: list[Published] = []
 
         async def take(records: list[Any]) -> None:
-            found.extend(one for one in map(published, filter(wanted, records)) if one is not None)
+            for at in range(0, len(records), _YIELD_EVERY):
+                chunk = records[at : at + _YIELD_EVERY]
+                found.extend(one for one in map(published, filter(wanted, chunk)) if one is not None)
+                await asyncio.sleep(0)  # other partitions go on meanwhile
 
         ranges = {TopicPartition(self._settings.topic(name), partition): (begin[name], end[name]) for name in begin}
         await self._reader.read(ranges, take)

@@ -8,6 +8,7 @@ earliest offset that an approval still valid was decided with, so that no object
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,11 @@ from aiokafka import TopicPartition
 from config.settings import Settings
 from rules.errors import StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC
-from rules.instants import SECOND, parse_instant
+from rules.instants import SECOND, format_instant
 from streams.barrier import Barrier
 from streams.checkpoints import Checkpoints
 from streams.log_reader import LogReader
-from streams.outputs import OutputLog, Published, headers_of, matters, taken_in, unpublished
+from streams.outputs import OutputLog, Published, headers_of, matters, take_in, unpublished
 from streams.partition import Partition
 from streams.publisher import Output, Publisher
 from streams.state import Entry, Journalled, Kept, Meta, Store, keep_entries_s
@@ -36,7 +37,7 @@ log = structlog.get_logger(__name__)
 _MARGIN_S = 60
 _REPORT_EVERY_S = 2.0
 _REFERENCES_WITHIN_S = 30.0
-_CHUNK = 1000
+_CHUNK = 100
 
 _encode_entries = msgspec.msgpack.Encoder().encode
 
@@ -176,7 +177,8 @@ class Recovery:
         now, memory_s = self._now(), self._settings.request_memory_s
         committed = await self._committed(number) or 0
         remembered_ms = int((time.time() - memory_s - _MARGIN_S) * 1000)
-        found = await self._outputs.read(number, begin, ends, lambda record: matters(record, committed, remembered_ms))
+        ended_text = format_instant((now - _MARGIN_S * SECOND) // SECOND * SECOND).encode()
+        found = await self._outputs.read(number, begin, ends, lambda record: matters(record, committed, remembered_ms, ended_text))
         # What this worker holds of a former turn is published yet, perhaps, although Redis does not know of it any more.
         journal = {offset: item for offset, item in partition.journal.items() if offset >= committed} | kept.journal
         found += [one for item in journal.values() if (one := unpublished(item)) is not None]
@@ -185,13 +187,12 @@ class Recovery:
         for one in found:
             if one.item.offset >= committed and one.item.offset not in journal:
                 journal[one.item.offset] = one.item
-            valid_until = parse_instant(one.decision.valid_until) if one.decision.valid_until is not None else 0
-            if parse_instant(one.decision.decided_at) <= now - memory_s * SECOND and valid_until <= now:
+            if one.decided_at <= now - memory_s * SECOND and one.valid_until <= now:
                 continue
-            recent[one.decision.number].append(one)
-            if one.decision.approved:  # also if it has just ended: a stop may have met it before
+            recent[one.item.number].append(one)
+            if one.item.approved:  # also if it has just ended: a stop may have met it before
                 for topic in FACT_MODELS:
-                    offset = one.decision.as_of.get(topic, 0)
+                    offset = one.as_of.get(topic, 0)
                     decided_from[topic] = min(offset, decided_from.get(topic, offset))
         await self._write_entries(number, mine, recent, now)
         await self._store.note_outputs(number, ends)
@@ -206,10 +207,10 @@ class Recovery:
             known = await self._store.read_entries(number, chunk)
             changed: dict[str, list[Entry]] = {}
             for of in chunk:
-                for one in recent[of]:
-                    entries = taken_in(changed.get(of, known.get(of, [])), one)
-                    if entries is not None:
-                        changed[of] = entries
+                entries = {entry.request_id: entry for entry in known.get(of, ())}
+                if sum(take_in(entries, one) for one in recent[of]):
+                    changed[of] = list(entries.values())
+            await asyncio.sleep(0)
             if not changed:
                 continue
             keep_s = keep_entries_s((entry for entries in changed.values() for entry in entries), now, self._settings.request_memory_s)
