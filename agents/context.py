@@ -12,11 +12,12 @@ from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.barrier import Barrier
 from streams.clocks import Clocks
+from streams.kept import Meta
 from streams.outputs import OUTPUTS, OutputLog
 from streams.ownership import Ownership
 from streams.publisher import Acknowledged, Publisher
 from streams.reference_feed import ReferenceFeed
-from streams.state import Meta, Store
+from streams.state import Store
 
 
 @dataclass(slots=True)

@@ -23,10 +23,10 @@ from rules.events import NumberEvent, read_event
 from rules.facts import NumberFacts
 from rules.recall import Stop, stop_of
 from rules.suspension import suspended_numbers
+from streams.kept import FactBatch, FactSnapshot, Meta, Written, keep_entries_s
 from streams.partition import Partition
 from streams.partitioner import partition_of
 from streams.publisher import Output, moved_home
-from streams.state import FactBatch, FactSnapshot, Meta, Written, keep_entries_s
 from streams.tasks import Tasks
 from streams.topics import REJECTED
 from streams.transport import Fetched

@@ -15,9 +15,9 @@ import structlog
 from agents.context import Guard
 from agents.recalls import Recalls, publish_recalls
 from rules.errors import DeliveryFailed, StateError
+from streams.kept import FactBatch, Meta, Written, keep_entries_s
 from streams.outputs import Published, take_in
 from streams.partition import Partition
-from streams.state import FactBatch, Meta, Written, keep_entries_s
 
 log = structlog.get_logger(__name__)
 

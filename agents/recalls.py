@@ -16,9 +16,9 @@ from rules.errors import DeliveryFailed, StateError
 from rules.events import MAX_RECORD_BYTES
 from rules.instants import SECOND
 from rules.recall import Stop, recall, takes_back
+from streams.kept import Entry, FactBatch, Journalled
 from streams.partition import Partition
 from streams.recovery import recall_outputs
-from streams.state import Entry, FactBatch, Journalled
 
 log = structlog.get_logger(__name__)
 

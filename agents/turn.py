@@ -30,10 +30,10 @@ from rules.errors import DeliveryFailed, InputError, StateError
 from rules.events import MAX_RECORD_BYTES, REQUEST_TOPIC, CallRequest, read_event
 from rules.instants import parse_instant
 from streams.barrier import Ends
+from streams.kept import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
 from streams.outputs import headers_of
 from streams.partition import Partition
 from streams.publisher import Output, moved_home
-from streams.state import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
 from streams.topics import APPROVED, BLOCKED, REJECTED
 from streams.transport import Fetched
 

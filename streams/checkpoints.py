@@ -25,9 +25,10 @@ from aiokafka.errors import KafkaError
 from config.settings import Settings
 from rules.errors import StateError
 from rules.events import FACT_MODELS
+from streams.kept import Meta
 from streams.log_reader import LogReader
 from streams.partition import Partition
-from streams.state import Meta, Store
+from streams.state import Store
 from streams.topics import STATES
 
 log = structlog.get_logger(__name__)

@@ -16,9 +16,9 @@ from aiokafka import TopicPartition
 
 from config.settings import Settings
 from rules.instants import parse_instant
+from streams.kept import Entry, Journalled
 from streams.log_reader import LogReader
 from streams.publisher import Headers
-from streams.state import Entry, Journalled
 from streams.topics import APPROVED, BLOCKED
 
 log = structlog.get_logger(__name__)

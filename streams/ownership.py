@@ -19,9 +19,10 @@ from config.settings import Settings
 from rules.errors import DeliveryFailed, Fenced, StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC
 from streams.barrier import Ends
+from streams.kept import Meta
 from streams.partition import Partition
 from streams.recovery import Recovery
-from streams.state import Meta, Store
+from streams.state import Store
 from streams.tasks import Tasks
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from streams.state import Journalled, Meta
+from streams.kept import Journalled, Meta
 from streams.transport import Fetched
 
 

@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-import msgspec
 import structlog
 from aiokafka import TopicPartition
 
@@ -24,11 +23,12 @@ from rules.events import FACT_MODELS, REQUEST_TOPIC
 from rules.instants import SECOND, format_instant
 from streams.barrier import Barrier
 from streams.checkpoints import Checkpoints
+from streams.kept import Entry, Journalled, Kept, Meta, keep_entries_s, pack
 from streams.log_reader import LogReader
 from streams.outputs import OutputLog, Published, headers_of, matters, take_in, unpublished
 from streams.partition import Partition
 from streams.publisher import Output, Publisher
-from streams.state import Entry, Journalled, Kept, Meta, Store, keep_entries_s
+from streams.state import Store
 from streams.topics import BLOCKED
 
 log = structlog.get_logger(__name__)
@@ -38,8 +38,6 @@ _MARGIN_S = 60
 _REPORT_EVERY_S = 2.0
 _REFERENCES_WITHIN_S = 30.0
 _CHUNK = 100
-
-_encode_entries = msgspec.msgpack.Encoder().encode
 
 
 class Recovery:
@@ -214,7 +212,7 @@ class Recovery:
             if not changed:
                 continue
             keep_s = keep_entries_s((entry for entries in changed.values() for entry in entries), now, self._settings.request_memory_s)
-            values = {of: _encode_entries(entries) for of, entries in changed.items()}
+            values = {of: pack(entries) for of, entries in changed.items()}
             if not await self._store.restore(number, mine, values, "e", keep_s):
                 raise StateError(f"partition {number} was taken over by another while it was rebuilt")
 

@@ -27,7 +27,8 @@ from rules.errors import StateError
 from rules.events import FACT_MODELS, REQUEST_TOPIC, CalleeEvent
 from rules.facts import NumberFacts
 from rules.instants import SECOND, format_instant, parse_instant
-from streams.state import Admission, Entry, FactBatch, Journalled, Meta, Store, Written
+from streams.kept import Admission, Entry, FactBatch, Journalled, Meta, Written
+from streams.state import Store
 from streams.topics import ensure_topics
 from tests.harness import Client, SetClock, guard_settings, running_worker
 from tests.scene import NOW, REFERENCE, ask, consent, fresh, home, numbers, objection, request

@@ -14,8 +14,8 @@ from rules.events import read_event
 from rules.instants import SECOND, format_instant, parse_instant
 from rules.recall import recall, stop_of, takes_back
 from rules.reference import Reference
+from streams.kept import Written
 from streams.publisher import Publisher
-from streams.state import Written
 from streams.topics import BLOCKED
 from tests.harness import Running, SetClock, encode, running_worker
 from tests.scene import (
@@ -244,7 +244,7 @@ async def test_an_objection_sent_again_recalls_nothing_new(guard: Running) -> No
 async def test_an_approval_admitted_while_an_objection_is_merged_is_seen(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The objection has read the entries, then a turn admits an approval: the script refuses, and the second look finds it.
 
-    Guards the comparison of entries in `_WRITE_FACTS` (streams/state.py).
+    Guards the comparison of entries in `WRITE_FACTS` (streams/scripts.py).
     """
     (of,) = numbers(1)
     await guard.client.put_all([consent(of)])

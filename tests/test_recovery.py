@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaError
 
 from rules.events import FACT_MODELS
 from streams.checkpoints import Checkpoints
+from streams.kept import Journalled, Meta
 from streams.log_reader import LogReader
 from streams.partition import Partition
-from streams.state import Journalled, Meta, Store
+from streams.state import Store
 from streams.topics import APPROVED, STATES
 from tests.harness import Running, SetClock, encode, running_worker
 from tests.scene import ask, consent, fresh, home, numbers, objection, request, running_scene
@@ -150,7 +151,7 @@ async def test_a_recall_that_redis_forgot_is_the_answer_afterwards(guard: Runnin
 
 
 async def test_a_backup_without_the_latest_decisions_is_noticed(guard: Running) -> None:
-    """No fact has come since, so the meta is the same; the count of turns is not. Guards the turns in `_ADMIT` and `_WRITE_FACTS`.
+    """No fact has come since, so the meta is the same; the count of turns is not. Guards the turns in `ADMIT` and `WRITE_FACTS`.
 
     First by the next turn: the repeat gets the first bytes. Then by the next fact: the approval is recalled.
     """
@@ -222,7 +223,7 @@ async def test_states_come_from_the_checkpoint_and_facts_from_after_it(guard: Ru
 
 
 async def test_a_number_that_changes_during_a_checkpoint_is_in_the_next_one(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a checkpoint that failed is made up for. Guards the numbers in hand (`:f`) in streams/state.py."""
+    """And a checkpoint that failed is made up for. Guards the numbers in hand (`:f`) in streams/scripts.py."""
     (of,) = numbers(1)
     checkpoints, partition = guard.worker._checkpoints, guard.worker.guard.ownership.get(0)
     await guard.client.put_all([consent(of)])
