@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
+from time import monotonic
 
 import structlog
 
@@ -127,11 +128,19 @@ class CallRequestAgent:
         late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
         self._finish_apart(late)
         prompt = [work for work in works if work not in late]
+        self._note_waits(prompt)
         if prompt:
             self._turn.read(prompt)
             left = await self._turn.decide(prompt)
             self._finish_apart(left)
             await self._publish([work for work in prompt if work not in left])
+
+    def _note_waits(self, works: list[Work]) -> None:
+        """Count what the barrier has cost these; one that is refused whatever its facts has not asked for them."""
+        now = monotonic()
+        for work in works:
+            if work.ends is not OUT_OF_REACH:
+                self._guard.timings.barrier.took(now - work.closed_s)
 
     def _finish_apart(self, works: list[Work]) -> None:
         """Let partitions that have to wait go on by themselves, and the next turn begin without them."""
@@ -174,9 +183,10 @@ class CallRequestAgent:
 
         While every request is refused there is nothing to wait for, and some of the topics may not even exist any more.
         """
+        closed_s = monotonic()
         while taken:
             if self._guard.refusal is not None:
-                return [Work(partition, batches, OUT_OF_REACH, stale=True) for partition, batches in taken.items()]
+                return [Work(partition, batches, OUT_OF_REACH, closed_s, stale=True) for partition, batches in taken.items()]
             try:
                 ends = await self._guard.barrier.ends([partition.number for partition in taken])
             except StateError as error:
@@ -184,7 +194,7 @@ class CallRequestAgent:
                 await asyncio.sleep(_RETRY_S)
                 taken = {partition: batches for partition, batches in taken.items() if not partition.revoked}
             else:
-                return [Work(partition, batches, ends) for partition, batches in taken.items()]
+                return [Work(partition, batches, ends, closed_s) for partition, batches in taken.items()]
         return []
 
     async def _finish_late(self, work: Work) -> None:
@@ -201,6 +211,7 @@ class CallRequestAgent:
                 await self._guard.ownership.unstick(partition, work.ends)
             if not is_read:  # not before the partition is ours, for then its journal is known
                 is_read = True
+                self._note_waits([work])
                 self._turn.read([work])
             if not await self._turn.decide([work]):
                 break

@@ -18,6 +18,7 @@ from streams.ownership import Ownership
 from streams.publisher import Acknowledged, Publisher
 from streams.reference_feed import ReferenceFeed
 from streams.state import Store
+from streams.timings import Timings
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Guard:
 
     ``clocks`` are those of the servers. ``blocked_with`` is the code that every request is blocked with while something is wrong that
     no single request shows (``ops.readiness`` finds it); None in good times. ``counts`` counts what the wire contract wants counted
-    (rejected, misplaced, unknown fields) and what operators ask for.
+    (rejected, misplaced, unknown fields) and what operators ask for; ``timings`` says how long it all took.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class Guard:
     outputs: OutputLog
     reference: Reference
     clocks: Clocks
+    timings: Timings
     blocked_with: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
 

@@ -168,6 +168,7 @@ class FactAgent:
             entries=recalls.entries,
             recalls=recalls.items,
             keep_s=keep_entries_s(every_entry, guard.clock.now(), guard.settings.request_memory_s),
+            stopped_ms=recalls.stopped_ms,
         )
 
 

@@ -120,6 +120,7 @@ class Latecomers:
             keep_s=keep_entries_s(
                 (entry for entries in recalls.entries.values() for entry in entries), now, guard.settings.request_memory_s
             ),
+            stopped_ms=recalls.stopped_ms,
         )
         written = await guard.store.write_facts(batch)
         if written is Written.FORGOT:

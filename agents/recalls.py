@@ -30,7 +30,8 @@ _decode = msgspec.json.Decoder(Decision).decode
 class Recalls:
     """What the stops of one batch take back.
 
-    ``entries`` holds the new entries of the numbers that have recalls, ``items`` the recalls to publish.
+    ``entries`` holds the new entries of the numbers that have recalls, ``items`` the recalls to publish, and
+    ``stopped_ms`` when the log took in the first stop of each recall that has one.
     """
 
     def __init__(self, guard: Guard, as_of: dict[str, int]) -> None:
@@ -40,6 +41,7 @@ class Recalls:
         self._time_ms = time.time() * 1000
         self.entries: dict[str, list[Entry]] = {}
         self.items: list[Journalled] = []
+        self.stopped_ms: list[int] = []
 
     def meet(self, number: str, entries: Sequence[Entry], stops: Sequence[Stop]) -> None:
         """Take back what the stops of a number reach among its approvals."""
@@ -63,6 +65,8 @@ class Recalls:
         if len(record) > MAX_RECORD_BYTES:  # ids without end; that it is taken back matters more than by what
             record = _encode(msgspec.structs.replace(taken_back, evidence=[]))
         self.items.append(Journalled(entry.offset, approved=False, number=number, record=record, fingerprint=entry.fingerprint))
+        if stops:
+            self.stopped_ms.append(min(stop.log_time_ms for stop in stops))
         return msgspec.structs.replace(entry, approved=False, record=record)
 
     def _met_at(self, stop: Stop) -> int:
@@ -87,6 +91,9 @@ async def publish_recalls(guard: Guard, partition: Partition, batch: FactBatch) 
             await asyncio.sleep(_RETRY_S)
         else:
             guard.counts["recalls"] += len(outputs)
+            now_ms = time.time() * 1000
+            for stopped_ms in batch.stopped_ms:
+                guard.timings.recall.took((now_ms - stopped_ms) / 1000)
             with suppress(StateError):  # whoever finds them there publishes them once more
                 await guard.store.recalls_published(partition.number, [batch.field])
             return True

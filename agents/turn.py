@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
+from time import monotonic
 from typing import Any, cast
 
 import msgspec
@@ -49,13 +50,14 @@ class Work:
     """The requests of one partition that a turn decides.
 
     ``ends`` is where the fact topics ended when the batch was frozen; ``stale`` says that they could not be applied in time;
-    ``unpublished`` is what the broker has not acknowledged at the last attempt; ``publishing`` is open from the moment at which Redis
-    may have taken the decisions until they are published.
+    ``closed_s`` is when it was closed, by the monotonic clock. ``unpublished`` is what the broker has not acknowledged at the last
+    attempt; ``publishing`` is open from the moment at which Redis may have taken the decisions until they are published.
     """
 
     partition: Partition
     batches: list[Fetched]
     ends: Ends
+    closed_s: float
     stale: bool = False
     requests: list[tuple[int, CallRequest]] = field(default_factory=list)
     replayed: list[Journalled] = field(default_factory=list)
@@ -114,6 +116,7 @@ class Turn:
             log.warning("decisions wait", partition=work.partition.number, reason=str(error))
             return False
         work.publishing.close()
+        self._guard.timings.turn.took(monotonic() - work.closed_s)
         for fetched in work.batches:
             fetched.acknowledge()
         work.partition.next_request = work.batches[-1].next_offset
@@ -269,6 +272,10 @@ class _Decided:
             Entry(request.request_id, fingerprint, decision.approved, self._now, valid_until, record, offset, request.subject)
         )
         self._count(decision.decision)
+        for code in decision.reasons:
+            self._count(f"reason {code}")
+        if decision.basis is not None:
+            self._count(f"basis {decision.basis}")
         return Journalled(offset, decision.approved, request.number, record, fingerprint)
 
     def _entries(self, number: str) -> list[Entry]:

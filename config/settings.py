@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     clock_start: AwareDatetime | None = Field(None, description="the clock starts at this instant and runs on; unset: the system's")
     clock_offset_s: float | None = Field(None, description="as clock_start, as seconds ahead of the system's clock")
 
+    metrics: str | None = Field(
+        None, pattern=r"^\S+:\d{1,5}$", description="HOST:PORT at which a worker shows its figures; port 0: any"
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "console"
 

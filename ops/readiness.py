@@ -36,6 +36,24 @@ _WRITES_FAIL = frozenset({"redis-replica"})
 _FAILED_LATELY_S = 5.0
 
 
+#: Every code that a reason may have.
+CODES = (
+    "unassigned",
+    "taking-over",
+    "rebuilding",
+    "facts-lag",
+    "requests-wait",
+    "redis-away",
+    "kafka-away",
+    "redis-policy",
+    "redis-evicted",
+    "redis-replica",
+    "redis-cluster",
+    "topics",
+    "clock",
+)
+
+
 class Readiness:
     """The looks at one worker. ``reasons`` is what the last one found; None before the first, empty if the worker is ready."""
 

@@ -21,6 +21,7 @@ from agents.register import register_agents
 from config.clock import Clock
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops.metrics import GuardCollector, MetricsServer
 from ops.readiness import Readiness
 from ops.ready_file import ReadyFile
 from ops.watchdog import Watchdog
@@ -41,6 +42,7 @@ from streams.redis_client import RedisWatch
 from streams.reference_feed import ReferenceFeed
 from streams.state import Store
 from streams.tasks import Tasks
+from streams.timings import Timings
 from streams.topics import check_topics
 
 log = structlog.get_logger(__name__)
@@ -55,11 +57,13 @@ class Worker:
     """One worker process: connections, Faust app, readiness.
 
     ``failed`` holds what ended the work, if something did; nothing is skipped, the process ends and whoever supervises it starts anew.
+    ``metrics`` answers scrapes while it runs, if that is wanted.
     """
 
     def __init__(self, settings: Settings, watchdog: Watchdog | None = None) -> None:
         self._settings = settings
         self.failed: BaseException | None = None
+        self.metrics: MetricsServer | None = None
         self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self.app: faust.App = create_app(settings)
@@ -71,6 +75,7 @@ class Worker:
         self._services = self.guard.publisher, self.guard.barrier, self._reader, lag
         ready_file = os.environ.get("RINGFENCE_READY_FILE")
         self._readiness = Readiness(self.guard, lag, self._redis_watch, ReadyFile(Path(ready_file)) if ready_file else None, self.fail)
+        self._collector = GuardCollector(self.guard, lag, self._readiness, self._checkpoints)
         self._deliver_to = register_agents(self.app, self.guard, self.fail)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         self.app.on_partitions_revoked.connect(self._on_revoked, weak=False)
@@ -83,6 +88,7 @@ class Worker:
     def _wired(self, settings: Settings) -> Guard:
         """Everything that the agents work with, not connected yet."""
         book = load_rulebook(overrides=settings.rulebook_overrides)
+        timings = Timings()
         store, publisher = Store(settings), Publisher(settings)
         feed = ReferenceFeed(settings, self._deliver)
         barrier = Barrier(settings, feed)
@@ -109,10 +115,11 @@ class Worker:
             publisher=publisher,
             barrier=barrier,
             feed=feed,
-            ownership=Ownership(settings, store, recovery, self._rewind, self.fail),
+            ownership=Ownership(settings, store, recovery, self._rewind, timings, self.fail),
             outputs=outputs,
             reference=Reference(),
             clocks=Clocks(settings.clock_tolerance_s, {"the broker's": publisher.clock, "Redis'": self._redis_watch.clock}),
+            timings=timings,
         )
 
     def fail(self, error: BaseException) -> None:
@@ -130,10 +137,13 @@ class Worker:
         """Work until :meth:`stop` or a failure.
 
         Raises:
-            CannotStart: a server or a topic is not usable.
+            CannotStart: a server, a topic or the address for metrics is not usable.
         """
         guard = self.guard
         async with contextlib.AsyncExitStack() as opened:
+            if self._settings.metrics is not None:
+                self.metrics = await asyncio.to_thread(MetricsServer, self._settings.metrics, [self._collector])
+                opened.push_async_callback(asyncio.to_thread, self.metrics.stop)
             opened.push_async_callback(guard.store.close)
             opened.push_async_callback(self._redis_watch.stop)
             await guard.store.check()
@@ -228,7 +238,7 @@ class Worker:
             since_counts += _CHECK_S
             if since_counts >= _COUNTS_EVERY_S:
                 since_counts = 0.0
-                log.info("counts", **self.guard.counts)
+                log.info("counts", **self.guard.counts, **dict(self.guard.timings.lately()))
 
 
 def _spare_the_collector() -> None:

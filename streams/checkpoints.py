@@ -50,7 +50,10 @@ _decode = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class Checkpoints:
-    """Writes checkpoints of the partitions that this worker owns, and fills partitions from them."""
+    """Writes checkpoints of the partitions that this worker owns, and fills partitions from them.
+
+    ``written`` counts its checkpoints, ``states`` the states in them, and ``records_read`` what it read to fill partitions.
+    """
 
     def __init__(self, settings: Settings, store: Store, reader: LogReader, owned: Callable[[], Iterable[Partition]]) -> None:
         self._settings = settings
@@ -59,6 +62,7 @@ class Checkpoints:
         self._owned = owned
         self._producers: dict[int, AIOKafkaProducer] = {}
         self._task: asyncio.Task[None] | None = None
+        self.written, self.states, self.records_read = 0, 0, 0
 
     async def start(self) -> None:
         """Write checkpoints from now on, every ``checkpoint_s`` seconds."""
@@ -111,6 +115,7 @@ class Checkpoints:
             if states and not await self._store.restore(partition.number, mine, states, "s"):
                 raise StateError(f"partition {partition.number} was taken over by another while it was filled")
             read += len(records)
+            self.records_read += len(records)
             progress(read, ends[tp])
 
         await self._reader.read({tp: (0, ends[tp])}, take)
@@ -155,6 +160,8 @@ class Checkpoints:
                 records.append((_CHECKPOINT_KEY, _FORMAT + _encode(meta.applied)))
             async with asyncio.timeout(self._settings.publish_timeout_s), producer.transaction():
                 await self._send(producer, partition.number, records)
+        self.written += 1
+        self.states += len(numbers)
         await self._store.end_checkpoint(partition.number, token)
         return len(numbers)
 

@@ -177,7 +177,7 @@ class FactBatch(msgspec.Struct):
 
     ``changed`` holds the new states; ``compared`` the raw entries as they were read, which must still be there; ``entries`` those of
     them that change; ``recalls`` what has to be published then, kept under ``field`` until it is; ``turns`` how many were admitted at
-    least; ``keep_s`` how long Redis keeps the entries.
+    least; ``keep_s`` how long Redis keeps the entries; ``stopped_ms`` when the log took in the stops behind the recalls.
     """
 
     partition: int
@@ -190,6 +190,7 @@ class FactBatch(msgspec.Struct):
     entries: dict[str, list[Entry]]
     recalls: list[Journalled]
     keep_s: int
+    stopped_ms: list[int]
 
 
 class Admission(msgspec.Struct):

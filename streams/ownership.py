@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from streams.partition import Partition
 from streams.recovery import Recovery
 from streams.state import Store
 from streams.tasks import Tasks
+from streams.timings import Timings
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +45,14 @@ class Ownership:
         store: Store,
         recovery: Recovery,
         rewind: Callable[[TP, int], Coroutine[Any, Any, None]],
+        timings: Timings,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
         self._store = store
         self._recovery = recovery
         self._rewind = rewind
+        self._timings = timings
         self._fail = fail
         self._partitions: dict[int, Partition] = {}
         self._tasks = Tasks(fail)
@@ -117,6 +121,7 @@ class Ownership:
             applied=mine.applied,
             found=seen.applied if seen is not None else None,
         )
+        partition.rebuilding = True
         partition.set_meta(None)
         self._tasks.start(self._take_over(partition, mine.epoch))
 
@@ -138,7 +143,7 @@ class Ownership:
                 await self.reconcile(partition, seen)
 
     async def _take_over(self, partition: Partition, generation: int) -> None:
-        refusals = 0
+        started, refusals = monotonic(), 0
         while not partition.revoked:
             try:
                 seen = await self._store.meta(partition.number)
@@ -146,6 +151,9 @@ class Ownership:
                     refusals += 1
                     partition.doing = f"waits: an owner of epoch {seen.epoch} was here, we are of {generation}"
                 elif await self._recovery.recover(partition, seen, generation):
+                    timing = self._timings.rebuild if partition.rebuilding else self._timings.take_over
+                    timing.took(monotonic() - started)
+                    partition.rebuilding = False
                     await self._read_facts_again(partition)
                     return
             except (StateError, DeliveryFailed) as error:

@@ -21,7 +21,8 @@ class Partition:
 
     ``outputs`` is the next offset of each output topic (name without prefix) up to which we know what was published; ``unexplained``
     are ranges (topic, begin, end) below it that somebody else wrote. ``replaying_until`` is, per fact topic, up to where facts may have
-    been applied before, by us or a former owner. ``doing`` says what a take-over is at, for whoever asks why it is not ready.
+    been applied before, by us or a former owner. ``doing`` says what a take-over is at, for whoever asks why it is not ready,
+    and ``rebuilding`` that Redis lacks its state, or some of it.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Partition:
     unexplained: list[tuple[str, int, int]] = field(default_factory=list)
     replaying_until: dict[str, int] = field(default_factory=dict)
     doing: str = "waits to be taken over"
+    rebuilding: bool = False
     revoked: bool = False
     #: One writer of facts at a time within this worker; between workers the epoch in the meta decides.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

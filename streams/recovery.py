@@ -95,6 +95,7 @@ class Recovery:
         # A rebuild that came to no end leaves a meta with nothing applied.
         is_empty = seen is None or not seen.applied or is_foreign
         applied = {} if seen is None or is_empty else seen.applied
+        partition.rebuilding = partition.rebuilding or (is_empty and any(ended.values()))
         mine = Meta(epoch, max(time.time_ns(), seen.incarnation + 1 if seen is not None else 0), applied)
         if not await self._store.take_over(partition.number, seen, mine):
             return False

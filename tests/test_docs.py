@@ -16,6 +16,8 @@ from config.rulebook import load_rulebook
 from config.settings import Settings
 from ops.audit.findings import COUNTS, KINDS
 from ops.cli import app
+from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS
+from ops.readiness import CODES
 from ops.rules_cmd import _value
 from rules.codes import ALL_CODES, REASON_CODES, SYSTEM_CODES
 from rules.decision import Decision
@@ -206,6 +208,25 @@ def test_every_log_line_shown_is_written():
     shown = [event for row in rows for event in re.findall(r"`([^`]+)`", row)]
     assert shown
     assert [event for event in shown if f'"{event}"' not in code] == []
+
+
+def test_every_metric_is_explained_as_it_is_shown():
+    """The table repeats name, kind, labels and meaning of the code's."""
+    section = OPERATING.split("## Metrics")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(ringfence_\w+)` \| (\w+) \| (.*?) ?\| (.+) \|$", section, re.MULTILINE)
+    kinds = {"counter": COUNTERS, "gauge": GAUGES, "histogram": HISTOGRAMS}
+    families = [(kind, name, family) for kind, group in kinds.items() for name, family in group.items()]
+    assert rows == [(name, kind, ", ".join(f"`{label}`" for label in family.labels), family.meaning) for kind, name, family in families]
+    assert set(re.findall(r"ringfence_[a-z_]+[a-z]", section)) <= {
+        f"{name}{suffix}" for _, name, _ in families for suffix in ("", "_bucket")
+    }
+
+
+def test_every_reason_not_to_be_ready_is_explained():
+    """The codes of the table, in the order of the code."""
+    section = OPERATING.split("## Readiness")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    assert [code for cell in cells for code in re.findall(r"`([a-z-]+)`", cell)] == list(CODES)
 
 
 def test_every_make_target_shown_exists():

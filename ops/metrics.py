@@ -1,0 +1,185 @@
+"""The Prometheus endpoint of a worker (``RINGFENCE_METRICS``): what the guard holds, read when somebody asks for it.
+
+A thread of its own answers, so that a scrape waits for no turn. It copies what the worker's loop counts, and asks neither the broker
+nor Redis: lag and readiness are those of the last look. No label holds a number, a request or a person.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agents.context import Guard
+from ops.readiness import CODES, Readiness
+from rules.errors import CannotStart
+from streams.checkpoints import Checkpoints
+from streams.lag import LagWatch
+from streams.timings import Timing
+
+log = structlog.get_logger(__name__)
+
+#: Value by the values of a family's labels.
+Figures = dict[tuple[str, ...], float]
+
+
+class Family(NamedTuple):
+    """One metric: what it counts, and the names of its labels."""
+
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+COUNTERS = {
+    "ringfence_decisions_total": Family("requests decided, repeats not among them", ("outcome",)),
+    "ringfence_reasons_total": Family("reasons of blocked requests; one request may have several", ("code",)),
+    "ringfence_bases_total": Family("bases of approved requests", ("code",)),
+    "ringfence_repeats_total": Family("requests that got their first answer again"),
+    "ringfence_recalls_total": Family("approvals taken back by a fact, or because they surfaced late"),
+    "ringfence_surfaced_late_total": Family("decisions of a former owner that nobody knew"),
+    "ringfence_facts_total": Family("records of fact topics worked off, those read again among them", ("topic",)),
+    "ringfence_rejected_total": Family("records that could not be used", ("topic", "code")),
+    "ringfence_misplaced_total": Family("records in a wrong partition, sent home", ("topic",)),
+    "ringfence_unknown_fields_total": Family("fields that the contract does not know, passed over"),
+    "ringfence_not_taken_total": Family("records that the broker did not take, at each attempt", ("topic", "reason")),
+    "ringfence_rebuild_records_total": Family("records of number-states read to fill partitions"),
+    "ringfence_checkpoints_total": Family("checkpoints written to number-states"),
+    "ringfence_checkpoint_states_total": Family("states in these checkpoints"),
+}
+GAUGES = {
+    "ringfence_lag_records": Family("records not worked off at the last look, over the partitions that are ready", ("topic",)),
+    "ringfence_partitions_owned": Family("partitions of this worker"),
+    "ringfence_partitions_ready": Family("of these, taken over and whole"),
+    "ringfence_partitions_rebuilding": Family("of these, being filled from Kafka because Redis lacks their state"),
+    "ringfence_ready": Family("1 if the last look found the worker ready, else 0"),
+    "ringfence_not_ready": Family("how often the last look found this reason; 0: it does not hold", ("reason",)),
+}
+HISTOGRAMS = {
+    "ringfence_barrier_wait_seconds": Family(
+        "from the close of a partition's batch until its facts are applied, or it is blocked as stale"
+    ),
+    "ringfence_turn_seconds": Family("from the close of a partition's batch until its decisions are acknowledged"),
+    "ringfence_recall_latency_seconds": Family(
+        "from the broker's time of a stop until its recall is acknowledged, one for each recall"
+    ),
+    "ringfence_take_over_seconds": Family("from the assignment of a partition whose state is in Redis until it is ready"),
+    "ringfence_rebuild_seconds": Family("the same where Redis lacks the state, or from when it was found to have lost it"),
+}
+
+#: Whose other words are labels: how a key of ``Guard.counts`` begins.
+_COUNTED = {
+    "reason": "ringfence_reasons_total",
+    "basis": "ringfence_bases_total",
+    "repeated": "ringfence_repeats_total",
+    "recalls": "ringfence_recalls_total",
+    "surfaced late": "ringfence_surfaced_late_total",
+    "applied": "ringfence_facts_total",
+    "rejected": "ringfence_rejected_total",
+    "misplaced": "ringfence_misplaced_total",
+    "unknown fields": "ringfence_unknown_fields_total",
+    "not taken": "ringfence_not_taken_total",
+}
+
+
+class GuardCollector(Collector):
+    """Makes families of what one worker holds, at each scrape."""
+
+    def __init__(self, guard: Guard, lag: LagWatch, readiness: Readiness, checkpoints: Checkpoints) -> None:
+        self._guard = guard
+        self._lag = lag
+        self._readiness = readiness
+        self._checkpoints = checkpoints
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what is registered is not looked at before the first scrape."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of ``COUNTERS``, ``GAUGES`` and ``HISTOGRAMS``, in that order."""
+        counted, gauged, timed = self._counted(), self._gauged(), self._timed()
+        for name, family in COUNTERS.items():
+            counter = CounterMetricFamily(name, family.meaning, labels=family.labels)
+            for labels, value in sorted(counted[name].items()):
+                counter.add_metric(labels, value)
+            yield counter
+        for name, family in GAUGES.items():
+            gauge = GaugeMetricFamily(name, family.meaning, labels=family.labels)
+            for labels, value in sorted(gauged[name].items()):
+                gauge.add_metric(labels, value)
+            yield gauge
+        for name, family in HISTOGRAMS.items():
+            buckets = [(_edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
+            yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=timed[name].sum_s)
+
+    def _counted(self) -> dict[str, Figures]:
+        # One step of the interpreter, during which the worker's loop counts nothing; it would not be allowed while we iterate.
+        counts = dict(self._guard.counts)
+        figures: dict[str, Figures] = {name: {} if family.labels else {(): 0} for name, family in COUNTERS.items()}
+        figures["ringfence_decisions_total"] = {(outcome,): counts.pop(outcome, 0) for outcome in ("approved", "blocked")}
+        for key, count in counts.items():
+            for begin, name in _COUNTED.items():
+                if key == begin or key.startswith(f"{begin} "):
+                    figures[name][tuple(key.removeprefix(begin).split())] = count
+        figures["ringfence_rebuild_records_total"] = {(): self._checkpoints.records_read}
+        figures["ringfence_checkpoints_total"] = {(): self._checkpoints.written}
+        figures["ringfence_checkpoint_states_total"] = {(): self._checkpoints.states}
+        return figures
+
+    def _gauged(self) -> dict[str, Figures]:
+        partitions = self._guard.ownership.all
+        lag: Counter[tuple[str, ...]] = Counter()
+        for one in self._lag.logs:
+            lag[one.topic,] += max(0, one.end - max(0, one.done))
+        held = Counter(reason.code for reason in self._readiness.reasons or ())
+        return {
+            "ringfence_lag_records": dict(lag),
+            "ringfence_partitions_owned": {(): len(partitions)},
+            "ringfence_partitions_ready": {(): sum(one.ready for one in partitions)},
+            "ringfence_partitions_rebuilding": {(): sum(one.rebuilding for one in partitions)},
+            "ringfence_ready": {(): self._readiness.ready},
+            "ringfence_not_ready": {(code,): held[code] for code in (*CODES, *held)},
+        }
+
+    def _timed(self) -> dict[str, Timing]:
+        timings = self._guard.timings
+        return dict(zip(HISTOGRAMS, (timings.barrier, timings.turn, timings.recall, timings.take_over, timings.rebuild), strict=True))
+
+
+def _edge(edge_s: float) -> str:
+    return "+Inf" if edge_s == math.inf else str(edge_s)
+
+
+class MetricsServer:
+    """Answers scrapes in threads of its own, from the start to :meth:`stop`.
+
+    Args:
+        address: ``HOST:PORT``, an IPv6 host in brackets; port 0 is any free one.
+        collectors: what is shown.
+
+    Raises:
+        CannotStart: the address cannot be listened at.
+    """
+
+    def __init__(self, address: str, collectors: Sequence[Collector]) -> None:
+        host, _, port = address.rpartition(":")
+        registry = CollectorRegistry()
+        for collector in collectors:
+            registry.register(collector)
+        try:
+            self._server, self._thread = start_http_server(int(port), host.strip("[]"), registry)
+        except (OSError, OverflowError) as error:
+            raise CannotStart(f"RINGFENCE_METRICS: cannot listen at {address}: {error}; give a free port of this machine") from None
+        self.port = int(self._server.server_port)
+        log.info("metrics", url=f"http://{host}:{self.port}/metrics")
+
+    def stop(self) -> None:
+        """Listen no more; takes up to half a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
