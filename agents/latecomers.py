@@ -46,7 +46,7 @@ class Latecomers:
             StateError: Redis or the broker does not answer.
             DeliveryFailed: the broker did not take a recall; Redis keeps it.
         """
-        partitions = [partition for partition in self._guard.ownership.all if partition.ready]
+        partitions = [partition for partition in self._guard.ownership.all if partition.ready and partition.outputs]
         idle = [partition for partition in partitions if not partition.is_publishing]
         if idle:
             ends = await self._guard.outputs.ends(partition.number for partition in idle)

@@ -138,11 +138,9 @@ class Readiness:
         new = [one for one in partitions if one not in self._was_ready_once]
         if new:
             found.append(Reason("taking-over", f"{len(new)} of {len(partitions)} partitions are not taken over yet"))
-        found += [
-            Reason("rebuilding", f"partition {one.number} {one.doing}")
-            for one in partitions
-            if one in self._was_ready_once and not one.ready
-        ]
+        rebuilt = [f"partition {one.number} {one.doing}" for one in partitions if one in self._was_ready_once and not one.ready]
+        if rebuilt:
+            found.append(Reason("rebuilding", "; ".join(rebuilt)))
         return found
 
     async def _about_redis(self) -> list[Reason]:

@@ -88,6 +88,8 @@ class Recovery:
             StateError: Redis or the broker does not answer.
             DeliveryFailed: the broker did not take a recall.
         """
+        if partition.number >= self._settings.partitions:
+            return await self._take_surplus(partition, seen, epoch)
         started = monotonic()
         ends = await self._barrier.ends([partition.number])
         ended = {topic: ends.of(topic, partition.number) for topic in FACT_MODELS}
@@ -131,6 +133,15 @@ class Recovery:
             facts_to_read=sum(end - applied.get(topic, 0) for topic, end in ended.items()),
             seconds=round(monotonic() - started, 3),
         )
+        return True
+
+    async def _take_surplus(self, partition: Partition, seen: Meta | None, epoch: int) -> bool:
+        """Take over a partition that somebody has added to call-requests: no number is at home there, and its records are moved."""
+        mine = Meta(epoch, time.time_ns(), {})
+        if not await self._store.take_over(partition.number, seen, mine):
+            return False
+        partition.set_meta(mine)
+        log.warning("a partition too many is taken over", partition=partition.number, partitions=self._settings.partitions)
         return True
 
     async def _publish_recalls(self, partition: Partition, kept: Kept) -> None:
