@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of faults and load (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=15.0, help="how long the load lasts (default %(default)g, at least 2)")
     parser.add_argument("--rate", type=float, default=1000.0, help="call requests a second (default %(default)g)")
-    parser.add_argument("--calm", action="store_true", help="no fault at all: what answers and recalls take in fair weather")
+    parser.add_argument("--calm", action="store_true", help="no fault and no proxy: what answers and recalls take in fair weather")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything is written (default: a new temporary folder)")
     return parser.parse_args()
 

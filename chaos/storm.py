@@ -120,7 +120,7 @@ class Storm:
         options = self._options
         kafka, redis_server, kafka_proxy, redis_proxy = await asyncio.to_thread(self._start_servers)
         direct = _settings(kafka.address, redis_server.url)
-        proxied = _settings(f"127.0.0.1:{kafka_proxy.port}", f"redis://127.0.0.1:{redis_proxy.port}/0")
+        proxied = direct if options.calm else _settings(f"127.0.0.1:{kafka_proxy.port}", f"redis://127.0.0.1:{redis_proxy.port}/0")
         await ensure_topics(direct)
         self._histories.write_bytes(b"")
         sent = await send_all(direct, self._histories, self._traffic.before())

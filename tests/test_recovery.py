@@ -26,9 +26,16 @@ from tests.servers import wait_for
 pytestmark = pytest.mark.broker
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def guard(kafka: str, redis_url: str) -> AsyncIterator[Running]:
     """A guard of one partition, which every test may make forget; checkpoints are written when a test says so."""
+    async with running_scene(kafka, redis_url, partitions=1, checkpoint_s=3600) as running:
+        yield running
+
+
+@pytest.fixture
+async def mortal(kafka: str, redis_url: str) -> AsyncIterator[Running]:
+    """One that a test may stop, or give facts that no other may meet."""
     async with running_scene(kafka, redis_url, partitions=1, checkpoint_s=3600) as running:
         yield running
 
@@ -112,16 +119,16 @@ async def test_a_flush_is_noticed_without_any_traffic(guard: Running) -> None:
     assert (await guard.worker.guard.store.meta(0)).incarnation == partition.meta.incarnation
 
 
-async def test_a_request_with_other_content_is_a_conflict_after_a_flush_too(guard: Running) -> None:
+async def test_a_request_with_other_content_is_a_conflict_after_a_flush_too(mortal: Running) -> None:
     """The digest in the record's header tells. Guards REQUEST_DIGEST in streams/outputs.py."""
     (of,) = numbers(1)
-    await guard.client.put_all([consent(of)])
-    asked = await approved(guard, of)
-    await settled(guard)
-    restore(guard, {})
-    await guard.client.put("call-requests", asked | {"person_ref": "another"})
-    await wait_for(lambda: any(one["error"]["code"] == "conflict" for one in guard.client.rejected), within_s=20)
-    assert len(records(guard, asked)) == 1
+    await mortal.client.put_all([consent(of)])
+    asked = await approved(mortal, of)
+    await settled(mortal)
+    restore(mortal, {})
+    await mortal.client.put("call-requests", asked | {"person_ref": "another"})
+    await wait_for(lambda: any(one["error"]["code"] == "conflict" for one in mortal.client.rejected), within_s=20)
+    assert len(records(mortal, asked)) == 1
 
 
 async def test_an_approval_that_redis_forgot_is_recalled(guard: Running) -> None:
@@ -205,33 +212,33 @@ async def test_a_worker_that_starts_on_an_older_backup_reads_what_it_lacks(kafka
             assert (await guard.client.decisions_of(asked["request_id"], 3))[2]["kind"] == "recall"
 
 
-async def test_states_come_from_the_checkpoint_and_facts_from_after_it(guard: Running) -> None:
+async def test_states_come_from_the_checkpoint_and_facts_from_after_it(mortal: Running) -> None:
     """Guards `fill` in streams/checkpoints.py: without it all facts are read again, and with it alone the last one is missed."""
     before, after = numbers(2)
-    await guard.client.put_all([consent(before), consent(after)])
-    assert (await ask(guard.client, before))["basis"] == "OK_CONSENT"
-    partition = guard.worker.guard.ownership.get(0)
-    assert await guard.worker._checkpoints.write(partition) == 2
-    assert await guard.worker._checkpoints.write(partition) == 0
-    await guard.client.put(*objection(after))
-    assert (await ask(guard.client, after))["reasons"] == ["E_OBJECTION"]
-    applied = guard.worker.guard.counts["applied consents"]
-    restore(guard, {})
-    assert (await ask(guard.client, before))["basis"] == "OK_CONSENT"
-    assert (await ask(guard.client, after))["reasons"] == ["E_OBJECTION"]
-    assert guard.worker.guard.counts["applied consents"] == applied
+    await mortal.client.put_all([consent(before), consent(after)])
+    assert (await ask(mortal.client, before))["basis"] == "OK_CONSENT"
+    partition = mortal.worker.guard.ownership.get(0)
+    assert await mortal.worker._checkpoints.write(partition) == 2
+    assert await mortal.worker._checkpoints.write(partition) == 0
+    await mortal.client.put(*objection(after))
+    assert (await ask(mortal.client, after))["reasons"] == ["E_OBJECTION"]
+    applied = mortal.worker.guard.counts["applied consents"]
+    restore(mortal, {})
+    assert (await ask(mortal.client, before))["basis"] == "OK_CONSENT"
+    assert (await ask(mortal.client, after))["reasons"] == ["E_OBJECTION"]
+    assert mortal.worker.guard.counts["applied consents"] == applied
 
 
-async def test_a_number_that_changes_during_a_checkpoint_is_in_the_next_one(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_number_that_changes_during_a_checkpoint_is_in_the_next_one(mortal: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a checkpoint that failed is made up for. Guards the numbers in hand (`:f`) in streams/scripts.py."""
     (of,) = numbers(1)
-    checkpoints, partition = guard.worker._checkpoints, guard.worker.guard.ownership.get(0)
-    await guard.client.put_all([consent(of)])
-    await ask(guard.client, of)
+    checkpoints, partition = mortal.worker._checkpoints, mortal.worker.guard.ownership.get(0)
+    await mortal.client.put_all([consent(of)])
+    await ask(mortal.client, of)
 
     async def fails(*_: Any) -> None:
-        await guard.client.put(*objection(of))
-        await ask(guard.client, of)
+        await mortal.client.put(*objection(of))
+        await ask(mortal.client, of)
         raise KafkaError
 
     with monkeypatch.context() as patched:
@@ -241,59 +248,59 @@ async def test_a_number_that_changes_during_a_checkpoint_is_in_the_next_one(guar
     await checkpoints._drop_producer(0)
     assert await checkpoints.write(partition) == 1
     assert await checkpoints.write(partition) == 1
-    restore(guard, {})
-    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    restore(mortal, {})
+    assert (await ask(mortal.client, of))["reasons"] == ["E_OBJECTION"]
 
 
-async def test_a_former_owner_cannot_put_an_older_state_over_a_newer_one(guard: Running) -> None:
+async def test_a_former_owner_cannot_put_an_older_state_over_a_newer_one(mortal: Running) -> None:
     """Its producer is fenced by the next owner's first checkpoint. Guards transactional_id in streams/checkpoints.py."""
-    settings, store = guard.client.settings, guard.worker.guard.store
+    settings, store = mortal.client.settings, mortal.worker.guard.store
     (of,) = numbers(1)
-    partition = guard.worker.guard.ownership.get(0)
+    partition = mortal.worker.guard.ownership.get(0)
     reader = LogReader(settings, "read_committed")
     former = Checkpoints(settings, store, reader, list)
     old = await former._producer(0)
-    await guard.client.put_all([consent(of), objection(of)])
-    await ask(guard.client, of)
-    assert await guard.worker._checkpoints.write(partition) == 1
+    await mortal.client.put_all([consent(of), objection(of)])
+    await ask(mortal.client, of)
+    assert await mortal.worker._checkpoints.write(partition) == 1
     with pytest.raises(KafkaError):
         async with old.transaction():
             await former._send(old, 0, [(of.encode(), b"\x01" + msgspec.msgpack.encode([]))])
     await former.stop()
-    restore(guard, {})
-    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    restore(mortal, {})
+    assert (await ask(mortal.client, of))["reasons"] == ["E_OBJECTION"]
 
 
-async def test_a_checkpoint_of_another_log_is_not_used(guard: Running) -> None:
+async def test_a_checkpoint_of_another_log_is_not_used(mortal: Running) -> None:
     """The fact topics were made anew: offsets that they do not have yet would hide what is in them."""
-    settings = guard.client.settings
+    settings = mortal.client.settings
     (of,) = numbers(1)
-    await guard.client.put_all([consent(of), objection(of)])
-    await ask(guard.client, of)
+    await mortal.client.put_all([consent(of), objection(of)])
+    await ask(mortal.client, of)
     checkpoint = b"\x01" + encode(dict.fromkeys(FACT_MODELS, 1000))
-    checkpoints = guard.worker._checkpoints
+    checkpoints = mortal.worker._checkpoints
     producer = await checkpoints._producer(0)
     async with producer.transaction():
         await checkpoints._send(producer, 0, [(of.encode(), b"\x01" + msgspec.msgpack.encode([])), (b"checkpoint", checkpoint)])
-    restore(guard, {})
-    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
-    end = (await guard.worker._reader.ends([TopicPartition(settings.topic(STATES), 0)])).popitem()[1]
+    restore(mortal, {})
+    assert (await ask(mortal.client, of))["reasons"] == ["E_OBJECTION"]
+    end = (await mortal.worker._reader.ends([TopicPartition(settings.topic(STATES), 0)])).popitem()[1]
     assert end > 0
 
 
-async def test_a_checkpoint_with_states_of_another_format_is_not_used(guard: Running) -> None:
+async def test_a_checkpoint_with_states_of_another_format_is_not_used(mortal: Running) -> None:
     """Those of numbers that have not changed since the format did could not be read: all facts are read again."""
     (of,) = numbers(1)
-    await guard.client.put_all([consent(of), objection(of)])
-    await ask(guard.client, of)
-    checkpoints = guard.worker._checkpoints
+    await mortal.client.put_all([consent(of), objection(of)])
+    await ask(mortal.client, of)
+    checkpoints = mortal.worker._checkpoints
     producer = await checkpoints._producer(0)
     async with producer.transaction():
         await checkpoints._send(
             producer, 0, [(of.encode(), b"\x02foreign"), (b"checkpoint", b"\x01" + encode({"objections": 1, "consents": 1}))]
         )
-    restore(guard, {})
-    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    restore(mortal, {})
+    assert (await ask(mortal.client, of))["reasons"] == ["E_OBJECTION"]
 
 
 async def test_a_decision_that_surfaces_late_and_is_not_known_is_taken_back(guard: Running) -> None:
@@ -311,17 +318,17 @@ async def test_a_decision_that_surfaces_late_and_is_not_known_is_taken_back(guar
     assert (await guard.client.decisions_of(late, 3))[2] == recall
 
 
-async def test_a_copy_that_surfaces_late_changes_nothing(guard: Running) -> None:
+async def test_a_copy_that_surfaces_late_changes_nothing(mortal: Running) -> None:
     """A publish that timed out and landed all the same: the entries know it."""
     (of,) = numbers(1)
-    await guard.client.put_all([consent(of)])
-    asked = await approved(guard, of)
-    (record,) = (one for one in guard.client.records if encode(asked["request_id"]) in one.value)
-    await guard.client.put_raw(APPROVED, record.key, record.value, partition=0, headers=list(record.headers))
-    await guard.client.decisions_of(asked["request_id"], 2)
-    partition = guard.worker.guard.ownership.get(0)
+    await mortal.client.put_all([consent(of)])
+    asked = await approved(mortal, of)
+    (record,) = (one for one in mortal.client.records if encode(asked["request_id"]) in one.value)
+    await mortal.client.put_raw(APPROVED, record.key, record.value, partition=0, headers=list(record.headers))
+    await mortal.client.decisions_of(asked["request_id"], 2)
+    partition = mortal.worker.guard.ownership.get(0)
     await wait_for(lambda: partition.outputs[APPROVED] == 2 and not partition.unexplained, within_s=20)
-    assert set(await again(guard, asked, 3)) == {record.value}
+    assert set(await again(mortal, asked, 3)) == {record.value}
 
 
 async def test_what_a_former_turn_left_to_be_published_is_known_after_a_flush(guard: Running) -> None:
@@ -355,19 +362,19 @@ async def test_what_was_under_way_is_awaited_before_the_outputs_are_read() -> No
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_a_rebuild_that_came_to_no_end_is_begun_again(guard: Running) -> None:
+async def test_a_rebuild_that_came_to_no_end_is_begun_again(mortal: Running) -> None:
     """Its worker died: the meta is there, with nothing applied, and must not pass for that of an empty guard."""
     of = numbers(1)[0]
-    await guard.client.put_all([consent(of), objection(of)])
-    await ask(guard.client, of)
-    await guard.worker._checkpoints.write(guard.worker.guard.ownership.get(0))
-    settings, store = guard.client.settings, Store(guard.client.settings)
-    guard.worker.stop()
-    await wait_for(lambda: guard.worker.guard.ownership.all == [], within_s=20)
-    restore(guard, {})
+    await mortal.client.put_all([consent(of), objection(of)])
+    await ask(mortal.client, of)
+    await mortal.worker._checkpoints.write(mortal.worker.guard.ownership.get(0))
+    settings, store = mortal.client.settings, Store(mortal.client.settings)
+    mortal.worker.stop()
+    await wait_for(lambda: mortal.worker.guard.ownership.all == [], within_s=20)
+    restore(mortal, {})
     assert await store.take_over(0, None, Meta(1, 1, {}))
     await store.close()
     async with running_worker(settings, SetClock()) as worker:
-        assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+        assert (await ask(mortal.client, of))["reasons"] == ["E_OBJECTION"]
         assert worker.guard.counts["applied consents"] == 0
     assert home(of, 1) == 0
