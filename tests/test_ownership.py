@@ -110,6 +110,17 @@ async def test_decisions_against_a_state_that_is_no_more_are_refused(store: Stor
 
 
 @pytest.mark.broker
+async def test_a_redis_that_knows_of_fewer_turns_is_told_by_every_write(store: Store) -> None:
+    """It was rolled back to a backup with the same meta. Guards the turns in `ADMIT` and `WRITE_FACTS` (streams/scripts.py)."""
+    assert await store.take_over(0, None, MINE)
+    assert await store.admit([admission(MINE)]) == [1]
+    assert await store.admit([admission(MINE, turns=2)]) == [-1]
+    assert await store.write_facts(merged(MINE, TAKEN, {}, turns=2)) is Written.FORGOT
+    assert await store.admit([admission(MINE, turns=1)]) == [2]
+    assert await store.write_facts(merged(MINE, TAKEN, {}, turns=2)) is Written.DONE
+
+
+@pytest.mark.broker
 async def test_only_one_of_two_takes_a_partition_over(store: Store) -> None:
     """Both saw the same meta; the second finds another one."""
     assert await store.take_over(0, None, MINE)

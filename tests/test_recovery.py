@@ -345,6 +345,7 @@ async def test_what_a_former_turn_left_to_be_published_is_known_after_a_flush(gu
     partition = guard.worker.guard.ownership.get(0)
     partition.journal[1_000_000] = Journalled(1_000_000, approved=True, number=of, record=value)
     restore(guard, {})
+    await guard.client.put_all([consent(numbers(1)[0])])  # decided anew it would name other offsets
     await guard.client.put("call-requests", asked | {"request_id": held})
     await guard.client.decision(held)
     assert records(guard, {"request_id": held}) == [value]
