@@ -68,7 +68,7 @@ def admission(seen: Meta, record: bytes = b"{}", offset: int = 9, turns: int = 0
 
 def merged(seen: Meta, after: Meta, changed: dict[str, NumberFacts], **fields: Any) -> FactBatch:
     """A batch of facts that is ready to be written."""
-    given = {"turns": 0, "field": b"objections:6", "compared": {}, "entries": {}, "recalls": [], "keep_s": 60}
+    given = {"turns": 0, "field": b"objections:6", "compared": {}, "entries": {}, "recalls": [], "keep_s": 60, "stopped_ms": []}
     return FactBatch(partition=0, seen=seen, after=after, changed=changed, **{**given, **fields})
 
 
