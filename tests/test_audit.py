@@ -441,6 +441,18 @@ def test_an_unexplained_recall_is_found(world: LogWorld, of_approval):
     assert tally.counts["recalls without approval"] == (not of_approval)
 
 
+def test_a_recall_for_a_copy_of_a_stop_is_cautious_and_no_violation(world: LogWorld):
+    """An objection that a consent has lifted since stands in the log again: a guard that was rebuilt cannot tell it from a new one."""
+    (of,) = of_here(1)
+    lifted = objection(of, at="2026-11-19T10:00:00Z")
+    world.put(*lifted)
+    asked, decision = approved(world, of)
+    world.recall(decision, world.put(*lifted), input_offset=asked.offset)
+    tally = world.audit()
+    assert dict(tally.violations) == {}
+    assert tally.counts["cautious recalls"] == 1
+
+
 def test_a_recall_for_a_reason_of_the_guard_s_own_is_explained(world: LogWorld):
     """Whoever cannot trust the state takes back; several recalls of one request may come of it."""
     (of,) = of_here()

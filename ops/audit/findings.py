@@ -57,6 +57,7 @@ COUNTS: Final[dict[str, str]] = {
     "recalls": "different recalls",
     "recalls beyond the first": "of them further ones of the same request, which double faults may bring",
     "recalls without approval": "of them of a request whose approval is not in the log",
+    "cautious recalls": "of them for a stop that was there twice, or about another subject: a guard that was rebuilt cannot tell",
     "repeats": "requests answered with the record of an earlier one",
     "copies": "records that stand in the log again, byte for byte",
     "rejected": "requests in rejected-events because they cannot be read",
