@@ -186,8 +186,8 @@ class _SortedOut:
     def __init__(self, guard: Guard, topic: str, fetched: Fetched) -> None:
         self._guard = guard
         self._topic = topic
-        self._events: dict[str, list[tuple[NumberEvent, Any]]] = {}
-        self._suspensions: dict[str, Any] = {}
+        self._events: dict[str, list[tuple[NumberEvent, int, Stop | None]]] = {}
+        self._suspensions: dict[str, Stop] = {}
         self._stopped: set[str] = set()
         self.unpublished: list[Output] = []
         for record in fetched.records:
@@ -207,12 +207,10 @@ class _SortedOut:
         """Merge what the batch holds for a number into its facts."""
         changed, stops, new_stops = False, [], []
         found: list[tuple[bool, Stop | None]] = []
-        if number in self._suspensions:
-            record = self._suspensions[number]
-            found.append((facts.suspend(record.timestamp), Stop(self._topic, record.offset, record.timestamp)))
-        for event, record in self._events.get(number, ()):
-            is_new = facts.apply(event, record.timestamp)
-            found.append((is_new, stop_of(event, self._topic, record.offset, record.timestamp)))
+        suspension = self._suspensions.get(number)
+        if suspension is not None:
+            found.append((facts.suspend(suspension.log_time_ms), suspension))
+        found += [(facts.apply(event, log_time_ms), stop) for event, log_time_ms, stop in self._events.get(number, ())]
         for is_new, stop in found:
             changed = changed or is_new
             if stop is not None:
@@ -249,8 +247,9 @@ class _SortedOut:
             return
         guard.counts["unknown fields"] += unknown_fields
         fact = cast("NumberEvent", event)
-        self._events.setdefault(fact.number, []).append((fact, record))
-        if stop_of(fact, self._topic, record.offset, record.timestamp) is not None:
+        stop = stop_of(fact, self._topic, record.offset, record.timestamp)
+        self._events.setdefault(fact.number, []).append((fact, record.timestamp, stop))
+        if stop is not None:
             self._stopped.add(fact.number)
 
     def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
@@ -263,7 +262,8 @@ class _SortedOut:
             home = partition_of(number.encode(), settings.partitions)
             if home == record.partition:
                 log.warning("number suspended", number=masked(number), topic=self._topic, code=error.code)
-                self._suspensions[number] = record  # the last one; log times do not run backwards
+                # The last one of a batch: log times do not run backwards.
+                self._suspensions[number] = Stop(self._topic, record.offset, record.timestamp)
                 self._stopped.add(number)
             else:
                 # The owner of that partition has to suspend it, because its state is the only one that counts: to it, a null is as

@@ -17,8 +17,8 @@ from rules.events import MAX_RECORD_BYTES
 from rules.instants import SECOND
 from rules.recall import Stop, recall, takes_back
 from streams.kept import Entry, FactBatch, Journalled
+from streams.outputs import output_of
 from streams.partition import Partition
-from streams.recovery import recall_outputs
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ async def publish_recalls(guard: Guard, partition: Partition, batch: FactBatch) 
     """
     if not batch.recalls:
         return True
-    outputs = recall_outputs(guard.settings, partition.number, batch.recalls)
+    outputs = [output_of(guard.settings, partition.number, item) for item in batch.recalls]
     while not partition.revoked:
         try:
             await guard.publisher.publish(outputs)

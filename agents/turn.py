@@ -32,10 +32,10 @@ from rules.events import MAX_RECORD_BYTES, REQUEST_TOPIC, CallRequest, read_even
 from rules.instants import parse_instant
 from streams.barrier import Ends
 from streams.kept import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
-from streams.outputs import headers_of
+from streams.outputs import output_of
 from streams.partition import Partition
 from streams.publisher import Output, moved_home
-from streams.topics import APPROVED, BLOCKED, REJECTED
+from streams.topics import REJECTED
 from streams.transport import Fetched
 
 log = structlog.get_logger(__name__)
@@ -217,11 +217,7 @@ class Turn:
     def _outputs(self, work: Work) -> list[Output]:
         """Everything that a work has to publish."""
         settings, partition = self._guard.settings, work.partition.number
-        approved, blocked = settings.topic(APPROVED), settings.topic(BLOCKED)
-        return work.outputs + [
-            Output(approved if item.approved else blocked, partition, item.number.encode(), item.record, headers_of(item))
-            for item in sorted(work.replayed, key=lambda item: item.offset)
-        ]
+        return work.outputs + [output_of(settings, partition, item) for item in sorted(work.replayed, key=lambda item: item.offset)]
 
 
 class _Decided:

@@ -28,6 +28,7 @@ from rules.events import FACT_MODELS
 from streams.kept import Meta
 from streams.log_reader import LogReader
 from streams.partition import Partition
+from streams.publisher import Output, closed_batches
 from streams.state import Store
 from streams.topics import STATES
 
@@ -168,7 +169,7 @@ class Checkpoints:
     async def _states(self, partition: int, meta: Meta, numbers: list[str]) -> list[tuple[bytes, bytes]]:
         """Number and state of some numbers, none of them older than ``meta``."""
         now, states = await self._store.raw_states(partition, numbers)
-        if now is None or now.incarnation != meta.incarnation or any(now.applied.get(one, 0) < at for one, at in meta.applied.items()):
+        if now is None or now.incarnation != meta.incarnation or now.is_behind(meta):
             raise StateError(f"partition {partition} changed hands or was rolled back during a checkpoint")
         found = [(number.encode(), _FORMAT + state) for number, state in zip(numbers, states, strict=True) if state is not None]
         if any(len(state) > _MOST_STATE_BYTES for _, state in found):
@@ -177,16 +178,8 @@ class Checkpoints:
 
     async def _send(self, producer: AIOKafkaProducer, partition: int, records: list[tuple[bytes, bytes]]) -> None:
         topic = self._settings.topic(STATES)
-        sent = []
-        batch = producer.create_batch()
-        for key, value in records:
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                batch.close()
-                sent.append(await producer.send_batch(batch, topic, partition=partition))
-                batch = producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None)
-        batch.close()
-        sent.append(await producer.send_batch(batch, topic, partition=partition))
+        outputs = [Output(topic, partition, key, value) for key, value in records]
+        sent = [await producer.send_batch(batch, topic, partition=partition) for batch, _ in closed_batches(producer, outputs)]
         await asyncio.gather(*sent)
 
     async def _producer(self, partition: int) -> AIOKafkaProducer:

@@ -18,7 +18,7 @@ from config.settings import Settings
 from rules.instants import parse_instant
 from streams.kept import Entry, Journalled
 from streams.log_reader import LogReader
-from streams.publisher import Headers
+from streams.publisher import Headers, Output
 from streams.topics import APPROVED, BLOCKED
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,13 @@ class Published(NamedTuple):
     as_of: dict[str, int]
 
 
-def headers_of(item: Journalled) -> Headers:
+def output_of(settings: Settings, partition: int, item: Journalled) -> Output:
+    """A decision or recall as it goes to the broker."""
+    topic = settings.topic(APPROVED if item.approved else BLOCKED)
+    return Output(topic, partition, item.number.encode(), item.record, _headers_of(item))
+
+
+def _headers_of(item: Journalled) -> Headers:
     """The headers of a published record: the input offset, and the digest by which a later owner tells a repeat from a conflict."""
     headers = [(INPUT_OFFSET, str(item.offset).encode())]
     if item.fingerprint:

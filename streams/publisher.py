@@ -142,7 +142,7 @@ class Publisher:
         sent: list[tuple[list[Output], asyncio.Future[Any]]] = []
         asked = steady()
         try:
-            for batch, held in self._batches(producer, outputs):
+            for batch, held in closed_batches(producer, outputs):
                 try:
                     sent.append((held, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
                 except (KafkaError, OSError) as error:
@@ -180,22 +180,22 @@ class Publisher:
         )
         return [(outputs[0], error)]
 
-    @staticmethod
-    def _batches(producer: AIOKafkaProducer, outputs: list[Output]) -> Iterator[tuple[Any, list[Output]]]:
-        """Closed batches of at most the size that a broker takes by default, each with what it holds."""
-        batch, held = producer.create_batch(), list[Output]()
-        for output in outputs:
-            record = {"key": output.key, "value": output.value, "timestamp": None, "headers": list(output.headers)}
-            if batch.append(**record) is None:  # full: ship it and start another
-                batch.close()
-                yield batch, held
-                batch, held = producer.create_batch(), []
-                batch.append(**record)
-            held.append(output)
-        batch.close()
-        yield batch, held
-
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:
             raise DeliveryFailed("the publisher is not connected")
         return self._producer
+
+
+def closed_batches(producer: AIOKafkaProducer, outputs: list[Output]) -> Iterator[tuple[Any, list[Output]]]:
+    """The records as closed batches of at most the producer's size, each with what it holds."""
+    batch, held = producer.create_batch(), list[Output]()
+    for output in outputs:
+        record = {"key": output.key, "value": output.value, "timestamp": None, "headers": list(output.headers)}
+        if batch.append(**record) is None:  # full: ship it and start another
+            batch.close()
+            yield batch, held
+            batch, held = producer.create_batch(), []
+            batch.append(**record)
+        held.append(output)
+    batch.close()
+    yield batch, held

@@ -25,11 +25,10 @@ from streams.barrier import Barrier
 from streams.checkpoints import Checkpoints
 from streams.kept import Entry, Journalled, Kept, Meta, keep_entries_s, pack
 from streams.log_reader import LogReader
-from streams.outputs import OutputLog, Published, headers_of, matters, take_in, unpublished
+from streams.outputs import OutputLog, Published, matters, output_of, take_in, unpublished
 from streams.partition import Partition
-from streams.publisher import Output, Publisher
+from streams.publisher import Publisher
 from streams.state import Store
-from streams.topics import BLOCKED
 
 log = structlog.get_logger(__name__)
 
@@ -148,7 +147,7 @@ class Recovery:
         """Publish what a former owner wrote and may not have got out."""
         recalls = [item for items in kept.recalls.values() for item in items]
         if recalls:
-            await self._publisher.publish(recall_outputs(self._settings, partition.number, recalls))
+            await self._publisher.publish([output_of(self._settings, partition.number, item) for item in recalls])
             await self._store.recalls_published(partition.number, kept.recalls)
             log.info("recalls of a former owner published", partition=partition.number, count=len(recalls))
 
@@ -181,11 +180,11 @@ class Recovery:
         partition.doing = "reads what was published"
         number = partition.number
         ends = (await self._outputs.ends([number]))[number]
-        begin = kept.outputs if kept.outputs and not is_empty else await self._window(number)
-        if any(begin[topic] > end for topic, end in ends.items()):  # the output topics are other ones by now
-            begin = await self._window(number)
-        now, memory_s = self._now(), self._settings.request_memory_s
         committed = await self._committed(number) or 0
+        begin = kept.outputs if kept.outputs and not is_empty else await self._window(number, committed)
+        if any(begin[topic] > end for topic, end in ends.items()):  # the output topics are other ones by now
+            begin = await self._window(number, committed)
+        now, memory_s = self._now(), self._settings.request_memory_s
         remembered_ms = int((time.time() - memory_s - _MARGIN_S) * 1000)
         ended_text = format_instant((now - _MARGIN_S * SECOND) // SECOND * SECOND).encode()
         found = await self._outputs.read(number, begin, ends, lambda record: matters(record, committed, remembered_ms, ended_text))
@@ -228,33 +227,26 @@ class Recovery:
             if not await self._store.restore(number, mine, values, "e", keep_s):
                 raise StateError(f"partition {number} was taken over by another while it was rebuilt")
 
-    async def _window(self, number: int) -> dict[str, int]:
+    async def _window(self, number: int, committed: int) -> dict[str, int]:
         """Where in the output topics the decisions begin that may still matter.
 
         Those of the last minutes; and, if requests have waited longer, those since the first request that is not committed, for it may
         have been answered.
         """
         since_ms = int((time.time() - self._window_s) * 1000)
-        first_waiting = await self._waiting_since_ms(number)
+        first_waiting = await self._waiting_since_ms(number, committed)
         return await self._outputs.since(number, min(since_ms, first_waiting) if first_waiting is not None else since_ms)
 
-    async def _waiting_since_ms(self, number: int) -> int | None:
+    async def _waiting_since_ms(self, number: int, committed: int) -> int | None:
         """Log time of the first request that is not committed; None if there is none."""
         tp = TopicPartition(self._settings.topic(REQUEST_TOPIC), number)
         end = (await self._reader.ends([tp]))[tp]
-        begin = await self._committed(number) or 0
-        if begin >= end:
+        if committed >= end:
             return None
         times: list[int] = []
 
         async def take(records: list[object]) -> None:
             times.extend(record.timestamp for record in records[:1])  # type: ignore[attr-defined]  # aiokafka's record
 
-        await self._reader.read({tp: (begin, min(begin + 1, end))}, take)
+        await self._reader.read({tp: (committed, committed + 1)}, take)
         return times[0] if times else None
-
-
-def recall_outputs(settings: Settings, partition: int, recalls: list[Journalled]) -> list[Output]:
-    """Recalls as they go to the broker."""
-    topic = settings.topic(BLOCKED)
-    return [Output(topic, partition, item.number.encode(), item.record, headers_of(item)) for item in recalls]

@@ -208,7 +208,7 @@ class Store:
             StateError: Redis does not answer.
         """
         shape = re.compile(re.escape(self._prefix) + r":\{(\d+)\}:s:(.+)")
-        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + ":{*}:s:*"
+        pattern = _literally(self._prefix) + ":{*}:s:*"
         try:
             async for key in self._client.scan_iter(match=pattern, count=5000):
                 found = shape.fullmatch(key.decode())
@@ -253,7 +253,7 @@ class Store:
         """Drop all that is kept of a partition but its meta, because the log that it stands for is no more."""
         try:
             for kind in "se":
-                pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._key(partition, f"{kind}:")) + "*"
+                pattern = _literally(self._key(partition, f"{kind}:")) + "*"
                 async for key in self._client.scan_iter(match=pattern, count=5000):
                     await self._client.unlink(key)
             await self._client.unlink(*(self._key(partition, name) for name in ("j", "t", "r", "o", "d", "f", "ft")))
@@ -273,3 +273,8 @@ class Store:
         except (RedisError, OSError) as error:
             self.trouble.met()
             raise StateError(f"Redis does not answer: {error}") from None
+
+
+def _literally(text: str) -> str:
+    """A text as part of a pattern of Redis, in which none of its characters means anything else."""
+    return re.sub(r"([\[\]*?\\])", r"\\\1", text)

@@ -36,14 +36,9 @@ def check(case: Case, references: ReferenceLog, histories: Histories, terms: Ter
 
 def effective_stops(facts: Sequence[Fact]) -> list[Stop]:
     """The stops of a number: of one event_id in a topic only the first counts, because a fact that changes nothing stops nothing."""
-    state, stops = NumberFacts(), []
-    for fact in facts:
-        if fact.event is None:
-            stops.append(Stop(fact.topic, fact.offset, fact.log_time_ms))
-        elif state.apply(fact.event, fact.log_time_ms):
-            stop = stop_of(fact.event, fact.topic, fact.offset, fact.log_time_ms)
-            stops += [stop] if stop is not None else []
-    return sorted(stops, key=lambda stop: stop.log_time_ms)
+    state = NumberFacts()
+    new = [fact for fact in facts if fact.event is None or state.apply(fact.event, fact.log_time_ms)]
+    return sorted(every_stop(new), key=lambda stop: stop.log_time_ms)
 
 
 def every_stop(facts: Sequence[Fact]) -> list[Stop]:
