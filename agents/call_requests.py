@@ -210,6 +210,9 @@ class CallRequestAgent:
             if work.stale and partition.meta is before:
                 await self._guard.ownership.unstick(partition, work.ends)
             if not is_read:  # not before the partition is ours, for then its journal is known
+                if await self._has_gap(partition, work.batches):
+                    await self._go_on(partition)
+                    return
                 is_read = True
                 self._note_waits([work])
                 self._turn.read([work])

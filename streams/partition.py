@@ -18,6 +18,7 @@ class Partition:
     ``meta`` is what Redis said last; None until the partition is taken over, or while it is being rebuilt, and then nothing is decided
     and fact batches are dropped, because they are read again from the applied offsets. ``journal`` holds decisions that a former turn
     stored and may not have published or committed, by input offset. ``turns`` is how many turns Redis has admitted, at least.
+    ``next_request`` is the offset that the next turn must begin with or before; None until the partition is taken over.
 
     ``outputs`` is the next offset of each output topic (name without prefix) up to which we know what was published; ``unexplained``
     are ranges (topic, begin, end) below it that somebody else wrote. ``replaying_until`` is, per fact topic, up to where facts may have

@@ -130,13 +130,10 @@ class Publisher:
 
     async def _deliver(self, tp: TopicPartition, outputs: list[Output]) -> list[Missed]:
         """Publish to one partition. Returns what was not acknowledged in time, with the reason."""
-        try:
-            async with asyncio.timeout(self._settings.publish_timeout_s):
-                return await self._send(tp, outputs)
-        except TimeoutError as error:
-            return [(output, error) for output in outputs]
+        return await self._send(tp, outputs, asyncio.get_running_loop().time() + self._settings.publish_timeout_s)
 
-    async def _send(self, tp: TopicPartition, outputs: list[Output]) -> list[Missed]:
+    async def _send(self, tp: TopicPartition, outputs: list[Output], deadline: float) -> list[Missed]:
+        """Publish to one partition until a deadline of the loop's clock; what is acknowledged by then is done, and not sent again."""
         producer = self._running()
         missed: list[Missed] = []
         sent: list[tuple[list[Output], asyncio.Future[Any]]] = []
@@ -144,19 +141,21 @@ class Publisher:
         try:
             for batch, held in closed_batches(producer, outputs):
                 try:
-                    sent.append((held, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
+                    async with asyncio.timeout_at(deadline):
+                        sent.append((held, await producer.send_batch(batch, tp.topic, partition=tp.partition)))
                 except (KafkaError, OSError) as error:
                     missed += [(output, error) for output in held]
             for held, acknowledgement in sent:
                 try:
-                    self._note(await acknowledgement, len(held), asked)
+                    async with asyncio.timeout_at(deadline):
+                        self._note(await acknowledgement, len(held), asked)
                 except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-                    missed += await self._send_smaller(tp, held, error)
-                except (KafkaError, OSError) as error:
+                    missed += await self._send_smaller(tp, held, error, deadline)
+                except (KafkaError, OSError) as error:  # a deadline that has passed is one too
                     missed += [(output, error) for output in held]
         finally:
             for _, acknowledgement in sent:
-                acknowledgement.cancel()  # only where the time was over first
+                acknowledgement.cancel()  # only where we are cancelled ourselves
         return missed
 
     def _note(self, where: Any, count: int, asked: float) -> None:  # aiokafka's RecordMetadata
@@ -166,11 +165,11 @@ class Publisher:
             self.clock.answered(stamp_s, stamp_s, asked)
         self.on_acknowledged(Acknowledged(where.topic, where.partition, where.offset, where.offset + count))
 
-    async def _send_smaller(self, tp: TopicPartition, outputs: list[Output], error: KafkaError) -> list[Missed]:
+    async def _send_smaller(self, tp: TopicPartition, outputs: list[Output], error: KafkaError, deadline: float) -> list[Missed]:
         """Send the halves of a batch that was too large, until what is refused is one record."""
         if len(outputs) > 1:
             middle = len(outputs) // 2
-            return await self._send(tp, outputs[:middle]) + await self._send(tp, outputs[middle:])
+            return await self._send(tp, outputs[:middle], deadline) + await self._send(tp, outputs[middle:], deadline)
         log.error(
             "a record is too large for its topic",
             topic=tp.topic,

@@ -113,13 +113,16 @@ class Recovery:
         ends = await self._barrier.ends([partition.number])
         partition.doing = "waits for parties, campaigns and caller numbers"
         await self._barrier.references_reached(ends, _REFERENCES_WITHIN_S)  # recalls look brands up
-        journal, decided_from = await self._read_outputs(partition, mine, kept, is_empty=is_empty)
+        committed = await self._committed(partition.number) or 0
+        journal, decided_from = await self._read_outputs(partition, mine, kept, committed, is_empty=is_empty)
         applied = {topic: min(offset, decided_from.get(topic, offset)) for topic, offset in applied.items()}
         after = Meta(epoch, mine.incarnation, applied)
         if not await self._store.take_over(partition.number, mine, after):
             return False
         partition.journal = journal
         partition.turns = kept.turns
+        if partition.next_request is None:
+            partition.next_request = committed
         partition.replaying_until = {topic: ends.of(topic, partition.number) for topic in FACT_MODELS}
         # The state is ours before its topics are read again: agents drop what comes while it is not, and nobody would bring it back.
         partition.set_meta(after)
@@ -170,7 +173,7 @@ class Recovery:
         return applied
 
     async def _read_outputs(
-        self, partition: Partition, mine: Meta, kept: Kept, *, is_empty: bool
+        self, partition: Partition, mine: Meta, kept: Kept, committed: int, *, is_empty: bool
     ) -> tuple[dict[int, Journalled], dict[str, int]]:
         """Take into the entries what was published and Redis may not know.
 
@@ -180,7 +183,6 @@ class Recovery:
         partition.doing = "reads what was published"
         number = partition.number
         ends = (await self._outputs.ends([number]))[number]
-        committed = await self._committed(number) or 0
         begin = kept.outputs if kept.outputs and not is_empty else await self._window(number, committed)
         if any(begin[topic] > end for topic, end in ends.items()):  # the output topics are other ones by now
             begin = await self._window(number, committed)

@@ -135,12 +135,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._begin[tp] = state.position
         return fetched
 
-    async def seek_to_committed(self) -> Any:  # noqa: D102  # Faust's own, on a clean slate
+    async def seek_to_committed(self) -> Any:
+        """Faust's own, on a clean slate, and also where nothing is committed yet: back to the beginning."""
         return await self.call_thread(self._seek_to_committed)
 
     async def _seek_to_committed(self) -> Any:
         self._begin.clear()
-        committed = await self._ensure_consumer().seek_to_committed()
+        consumer = self._ensure_consumer()
+        committed = await consumer.seek_to_committed()
+        for tp, offset in committed.items():
+            # aiokafka leaves such a partition where it is; what was fetched and not handed out would never be seen again.
+            if not offset and tp in consumer.assignment():
+                consumer.seek(tp, 0)
         self._begin.clear()
         return committed
 

@@ -107,6 +107,8 @@ class Client:
         return self._of(request_id)
 
     def _of(self, request_id: str) -> list[dict[str, Any]]:
+        if self._reading is not None and self._reading.done():
+            self._reading.result()  # what ended it says why nothing comes any more
         return list(self._by_request.get(request_id, ()))
 
     async def _read(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import redis as redis_client
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from faust.types import TP
 from structlog.testing import capture_logs
 
 import agents.turn
@@ -20,7 +22,7 @@ from streams.embedded import EmbeddedRedis
 from streams.publisher import Output
 from streams.topics import APPROVED, REJECTED, ensure_topics
 from tests.harness import Client, Running, encode
-from tests.scene import ask, consent, numbers, objection, party, request, running_scene
+from tests.scene import ask, consent, home, numbers, objection, party, request, running_scene
 from tests.servers import wait_for
 
 pytestmark = pytest.mark.broker
@@ -88,6 +90,58 @@ async def test_a_rule_that_raises_blocks_its_request_and_no_other(guard: Running
     assert broken not in str(line)
 
 
+# --- a rebalance between fetch and hand-out -----------------------------------------------------------------------------------------
+
+
+async def test_a_request_that_was_fetched_while_partitions_moved_is_read_again(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is committed for its partition yet, so that there is no offset to seek back to. It was once lost.
+
+    Guards the seek to 0 in ``ConsumerThread._seek_to_committed``.
+    """
+    (of,) = numbers(1)
+    tp = TP(guard.client.settings.topic("call-requests"), home(of, guard.client.settings.partitions))
+    consumer, positions = guard.worker.app.consumer, list[int | None]()
+    seek = consumer.perform_seek
+
+    async def seek_back() -> None:
+        positions.append(consumer._thread.position(tp))
+        await seek()
+
+    monkeypatch.setattr(consumer, "perform_seek", seek_back)
+    asked = request(of)
+    consumer.stop_flow()
+    await guard.client.put("call-requests", asked)
+    await wait_for(lambda: positions, within_s=10)
+    consumer.resume_flow()
+    assert (await guard.client.decision(asked["request_id"]))["decision"] == "blocked"
+    assert positions == [1]
+
+
+async def test_requests_that_are_missing_before_the_first_turn_are_read_again(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of a partition was fetched and never handed out; the second shows that.
+
+    Guards ``next_request`` in ``Recovery.recover``.
+    """
+    (of,) = numbers(1)
+    consumer, dropped = guard.worker.app.consumer, asyncio.Event()
+    first, second = request(of), request(of)
+    tp = TP(guard.client.settings.topic("call-requests"), home(of, guard.client.settings.partitions))
+
+    async def seek_nowhere() -> None:
+        if consumer._thread.position(tp) == 1:
+            dropped.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(consumer, "perform_seek", seek_nowhere)
+        consumer.stop_flow()
+        await guard.client.put("call-requests", first)
+        await asyncio.wait_for(dropped.wait(), 10)
+    consumer.resume_flow()
+    await guard.client.put("call-requests", second)
+    for one in (second, first):
+        assert (await guard.client.decision(one["request_id"]))["decision"] == "blocked"
+
+
 # --- the broker refuses an output ---------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +198,29 @@ async def test_of_a_batch_that_is_too_large_only_the_record_that_is_too_large_wa
     finally:
         await reader.stop()
     assert [key for key in keys if key != b"elsewhere"] == [output.key for output in small]
+
+
+async def test_what_was_acknowledged_before_the_time_was_over_is_not_sent_again(
+    guard: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition with more to publish than a slow broker takes in the time must come nearer to the end with each attempt.
+
+    Guards the deadline in ``Publisher._send``, which each acknowledgement has for itself.
+    """
+    publisher, topic = guard.worker.guard.publisher, guard.client.settings.topic(REJECTED)
+    outputs = [Output(topic, 0, str(position).encode(), bytes(300_000)) for position in range(7)]
+    send_batch, never = publisher._running().send_batch, asyncio.get_running_loop().create_future()
+    sent = []
+
+    async def slow_from_the_third_on(batch: Any, *to: Any, **at: Any) -> Any:
+        sent.append(batch)
+        return await send_batch(batch, *to, **at) if len(sent) < 3 else asyncio.shield(never)
+
+    monkeypatch.setattr(publisher._running(), "send_batch", slow_from_the_third_on)
+    with pytest.raises(DeliveryFailed) as failure:
+        await publisher.publish(outputs)
+    assert len(sent) == 4
+    assert failure.value.undelivered == outputs[4:]
 
 
 async def test_a_decision_that_its_topic_does_not_take_holds_up_its_partition_alone(guard: Running, admin: AIOKafkaAdminClient) -> None:

@@ -225,8 +225,12 @@ class WorkerProcess:
 
     def is_ready(self) -> bool:
         """Whether it has said so."""
-        assert self.process.returncode is None, self._log.read_text()[-3000:]
+        assert self.process.returncode is None, self.last_words()
         return b"ready partitions=" in self.said
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self._log.read_text()[-3000:]
 
     async def end(self, how: signal.Signals) -> int:
         """Send a signal and wait for the end."""
@@ -349,6 +353,7 @@ async def fleet(kafka: str, redis_url: str, redis_prefix: str, tmp_path: Path) -
         with contextlib.suppress(ProcessLookupError):
             worker.process.send_signal(signal.SIGCONT)
         await worker.end(signal.SIGKILL)
+        print(worker.last_words())  # shown if the test failed
     await client.stop()
 
 
