@@ -28,8 +28,9 @@ from rules.decide import decide, refuse
 from rules.decision import Decision
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
-from rules.events import MAX_RECORD_BYTES, REQUEST_TOPIC, CallRequest, read_event
+from rules.events import MAX_RECORD_BYTES, REQUEST_TOPIC, read_event
 from rules.instants import parse_instant
+from rules.requests import CallRequest
 from streams.barrier import Ends
 from streams.kept import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
 from streams.outputs import output_of
@@ -42,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.2
 _encode_decision = msgspec.json.Encoder().encode
-_encode_fields = msgspec.msgpack.Encoder().encode
+_encode_content = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(slots=True, eq=False)
@@ -318,7 +319,5 @@ class _Decided:
 
 
 def _fingerprint(request: CallRequest) -> bytes:
-    """Eight bytes that tell a repeat of a request from another one with its id; instants compare as instants, not as text."""
-    fields = {name: value for name, value in request.__dict__.items() if name not in ("dial_at_text", "cli")}
-    content = _encode_fields((fields, request.cli.number, request.cli.withheld))
-    return hashlib.blake2b(content, digest_size=8).digest()
+    """Eight bytes that tell a repeat of a request from another one with its id."""
+    return hashlib.blake2b(_encode_content(request.content()), digest_size=8).digest()

@@ -20,7 +20,7 @@ from config.clock import Clock
 from config.rulebook import load_rulebook
 from config.settings import Settings
 from rules.decide import decide
-from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, ReferenceEntry, read_event
+from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequestEvent, ReferenceEntry, read_event
 from rules.facts import NumberFacts
 from rules.reference import Reference
 from streams.topics import APPROVED, BLOCKED
@@ -54,7 +54,7 @@ def create_app(settings: Settings, reference: Reference) -> faust.App:
     @app.agent(topic(REQUEST_TOPIC), concurrency=_CONCURRENCY)  # type: ignore[untyped-decorator]
     async def decide_calls(stream: Any) -> None:
         async for event in stream.events():
-            request = CallRequest.model_validate_json(event.value)
+            request = CallRequestEvent.model_validate_json(event.value).request()
             partition = event.message.partition
             raw: Any = await client.get(f"{settings.redis_prefix}:{{{partition}}}:s:{request.number}")
             facts = _decode_facts(raw) if raw is not None else NumberFacts()

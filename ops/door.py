@@ -19,7 +19,6 @@ from rules.events import (
     MAX_RECORD_BYTES,
     REFERENCE_MODELS,
     REQUEST_TOPIC,
-    CallRequest,
     NumberEvent,
     Record,
     ReferenceEntry,
@@ -29,6 +28,7 @@ from rules.events import (
 )
 from rules.facts import NumberFacts
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import Rulebook
 
 #: A line above this many bytes is refused without being held in memory whole.
@@ -127,7 +127,7 @@ def _remove(topic: str, key: str | None, path: str, reference: Reference) -> Non
     reference.remove(topic, key)
 
 
-def _read(topic: str, value: object, path: str) -> Record:
+def _read(topic: str, value: object, path: str) -> Record | CallRequest:
     try:
         record = validate(topic, value)
     except InputError as error:

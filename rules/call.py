@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rules.e164 import is_dutch
-from rules.events import CallRequest, Party
+from rules.events import Party
 from rules.facts import NumberFacts
 from rules.records import BUSINESS_PERSONS, LEGAL_PERSONS, Callee
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import LawOfDay
 
 

@@ -12,11 +12,11 @@ from rules import basis, caller_number, calling_hours, invitations, lifting, pol
 from rules.call import Call
 from rules.decision import Decision, approved, blocked
 from rules.errors import RulebookGap
-from rules.events import CallRequest
 from rules.facts import NumberFacts
 from rules.findings import Candidate, Findings
 from rules.instants import SECOND, end_of_day, local_clock
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import LawOfDay, Rulebook
 
 _OBJECTION_OFFER_RULES = ("C-15", "O-03")

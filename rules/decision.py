@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from rules.codes import REASON_ORDER
-from rules.events import CallRequest
 from rules.findings import Findings
 from rules.instants import format_instant
+from rules.requests import CallRequest
 from rules.rulebook import Rulebook
 
 

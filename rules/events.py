@@ -17,11 +17,19 @@ from rules.countries import COUNTRIES
 from rules.e164 import is_e164
 from rules.errors import InputError
 from rules.instants import parse_day, parse_instant
+from rules.requests import (
+    MAX_REQUEST_ID_CHARS,
+    MAX_TEXT_CHARS,
+    CallRequest,
+    Cli,
+    DiallingMode,
+    Promotion,
+    Purpose,
+    read_quickly,
+)
 
 #: A record's value above this many bytes is rejected unread (``too_large``); rejected-events cuts what it keeps at the same size.
 MAX_RECORD_BYTES = 512 * 1024
-#: A text longer than this is ``too_large``, so that every decision, which echoes a handful of texts, fits into a Kafka record.
-MAX_TEXT_CHARS = 4096
 
 
 def _number(value: object) -> str:
@@ -100,17 +108,17 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
-class Cli(Record):
+class CliEvent(Record):
     """The caller number shown; ``number`` may be absent only when ``withheld``."""
 
     number: Number | None = None
     withheld: bool
 
 
-class CallRequest(Record):  # type: ignore[no-redef]  # the plugin takes an alias for a second field of the name
-    """A dialler's question: may this number be called for this party, then, about this?"""
+class CallRequestEvent(Record):  # type: ignore[no-redef]  # the plugin takes an alias for a second field of the name
+    """A dialler's question, as it is written; the rules look at :meth:`request`."""
 
-    request_id: Annotated[str, Field(min_length=1, max_length=128)]
+    request_id: Annotated[str, Field(min_length=1, max_length=MAX_REQUEST_ID_CHARS)]
     number: Number
     dial_at: Instant
     # Decisions echo it as it was asked: a second reading of the same field.
@@ -119,20 +127,19 @@ class CallRequest(Record):  # type: ignore[no-redef]  # the plugin takes an alia
     intermediary_id: Text | None = None
     call_centre_id: Text | None = None
     campaign_id: Text
-    purpose: Literal["commercial", "ideal", "charitable", "service", "research"]
-    promotion: Literal["none", "incidental", "material", "dominant"] | None = None
+    purpose: Purpose
+    promotion: Promotion | None = None
     service_necessary: bool | None = None
     subject: Text | None = None
     own_offer: bool | None = None
-    dialling_mode: Literal["manual", "predictive", "automated_voice"]
-    cli: Cli
+    dialling_mode: DiallingMode
+    cli: CliEvent
     person_ref: Text | None = None
     scrubbed_on: Day | None = None
 
-    @property
-    def responsible_id(self) -> str:
-        """Whose call it is: the intermediary that calls at its own risk, else the advertiser."""
-        return self.advertiser_id if self.intermediary_id is None else self.intermediary_id
+    def request(self) -> CallRequest:
+        """The same as the rules look at it."""
+        return CallRequest(**self.__dict__ | {"cli": Cli(self.cli.number, self.cli.withheld)})
 
 
 class Fact(Record):
@@ -344,9 +351,10 @@ REFERENCE_MODELS: dict[str, type[ReferenceEntry]] = {
 }
 REFERENCE_KEYS = {"parties": "party_id", "campaigns": "campaign_id", "caller-numbers": "number"}
 
-_MODELS: dict[str, type[Record]] = {REQUEST_TOPIC: CallRequest, **FACT_MODELS, **REFERENCE_MODELS}
-_KEY_FIELDS = {topic: REFERENCE_KEYS.get(topic, "number") for topic in _MODELS}
-_KNOWN_FIELDS = {topic: frozenset(model.model_fields) for topic, model in _MODELS.items()}
+#: Every input topic's model.
+MODELS: dict[str, type[Record]] = {REQUEST_TOPIC: CallRequestEvent, **FACT_MODELS, **REFERENCE_MODELS}
+_KEY_FIELDS = {topic: REFERENCE_KEYS.get(topic, "number") for topic in MODELS}
+_KNOWN_FIELDS = {topic: frozenset(model.model_fields) for topic, model in MODELS.items()}
 
 # pydantic's error types by the contract's error code; whatever is not listed is a wrong type.
 _CODES = {
@@ -377,7 +385,7 @@ def parse_json(raw: bytes) -> Any:  # JSON is any value
         raise InputError("json", "", f"no valid JSON: {reason}") from None
 
 
-def validate(topic: str, value: object) -> Record:
+def validate(topic: str, value: object) -> Record | CallRequest:
     """Make the record of a topic from a parsed JSON value.
 
     Raises:
@@ -386,13 +394,14 @@ def validate(topic: str, value: object) -> Record:
     if not isinstance(value, dict):
         raise InputError("type", "", "want a JSON object")
     try:
-        return _MODELS[topic].model_validate(value)
+        record = MODELS[topic].model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=True)[0]
         raise InputError(_code(details), _path(details), _message(details)) from None
+    return record.request() if isinstance(record, CallRequestEvent) else record
 
 
-def read_event(topic: str, key: bytes | None, raw: bytes | None) -> tuple[Record, int]:
+def read_event(topic: str, key: bytes | None, raw: bytes | None) -> tuple[Record | CallRequest, int]:
     """Read one record of an input topic.
 
     Args:
@@ -410,13 +419,17 @@ def read_event(topic: str, key: bytes | None, raw: bytes | None) -> tuple[Record
         raise InputError("null_value", "", "a null means nothing on a topic keyed by number")
     if len(raw) > MAX_RECORD_BYTES:
         raise InputError("too_large", "", f"{len(raw)} bytes; at most {MAX_RECORD_BYTES} are read")
+    if topic == REQUEST_TOPIC:
+        request = read_quickly(key, raw)
+        if request is not None:
+            return request, 0
     value = parse_json(raw)
     record = validate(topic, value)
     check_key(topic, record, key)
     return record, len(value.keys() - _KNOWN_FIELDS[topic])
 
 
-def check_key(topic: str, record: Record, key: bytes | None) -> None:
+def check_key(topic: str, record: Record | CallRequest, key: bytes | None) -> None:
     """Refuse a record whose key is not the number, or the id, that it carries.
 
     Raises:

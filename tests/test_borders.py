@@ -18,10 +18,11 @@ from config.rulebook import load_rulebook
 from ops.door import decide_line
 from rules.decide import decide
 from rules.decision import Decision
-from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, NumberEvent, ReferenceEntry, validate
+from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, NumberEvent, ReferenceEntry, validate
 from rules.facts import NumberFacts
 from rules.instants import parse_instant
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import Rulebook
 
 Value = dict[str, Any]

@@ -12,10 +12,11 @@ from ops.day import Day, Event
 from rules.decide import decide
 from rules.e164 import is_e164
 from rules.errors import InputError
-from rules.events import FACT_MODELS, REFERENCE_MODELS, CallRequest, NumberEvent, ReferenceEntry, read_event
+from rules.events import FACT_MODELS, REFERENCE_MODELS, NumberEvent, ReferenceEntry, read_event
 from rules.facts import NumberFacts
 from rules.instants import SECOND
 from rules.reference import Reference
+from rules.requests import CallRequest
 
 NUMBERS, REQUESTS = 1500, 4000
 TICK = 3000  # microseconds between two events

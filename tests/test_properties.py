@@ -17,10 +17,11 @@ from config.rulebook import load_rulebook
 from rules.codes import REASON_ORDER
 from rules.decide import decide
 from rules.decision import Decision
-from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, CallRequest, NumberEvent, ReferenceEntry, validate
+from rules.events import REFERENCE_MODELS, REQUEST_TOPIC, NumberEvent, ReferenceEntry, validate
 from rules.facts import NumberFacts
 from rules.instants import SECOND, format_instant, local_day, parse_instant
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import Rulebook
 from tests.generate import Value, offline_line, read_text, utc_text
 

@@ -28,10 +28,11 @@ from ops.worker import Worker
 from rules.codes import BASIS_CODES, REASON_CODES
 from rules.decide import decide
 from rules.decision import Decision
-from rules.events import FACT_MODELS, REFERENCE_KEYS, REQUEST_TOPIC, CallRequest, NumberEvent, ReferenceEntry, validate
+from rules.events import FACT_MODELS, REFERENCE_KEYS, REQUEST_TOPIC, NumberEvent, ReferenceEntry, validate
 from rules.facts import NumberFacts
 from rules.instants import SECOND, parse_instant
 from rules.reference import Reference
+from rules.requests import CallRequest
 from rules.rulebook import Rulebook
 from streams.topics import APPROVED, BLOCKED, REJECTED, ensure_topics
 from tests.generate import TODAY, Resident, Town, in_order, offline_lines, utc_text

@@ -14,8 +14,9 @@ from ops.audit.records import APPROVED, Asked, Fact, LogRecord, Published
 from ops.audit.terms import Terms
 from rules.decision import Decision
 from rules.e164 import masked
-from rules.events import REQUEST_TOPIC, CallRequest, NumberEvent, read_event
+from rules.events import REQUEST_TOPIC, NumberEvent, read_event
 from rules.instants import SECOND, parse_instant
+from rules.requests import CallRequest
 
 #: Clocks of two workers may differ by this much; a recall may seem that much older than its approval.
 CLOCKS_APART = 2 * SECOND

@@ -17,7 +17,8 @@ from ops.audit.records import APPROVED, BLOCKED, REJECTED, LogRecord
 from ops.audit.terms import Terms
 from rules.e164 import is_e164
 from rules.errors import InputError
-from rules.events import FACT_MODELS, MAX_RECORD_BYTES, REQUEST_TOPIC, CallRequest, NumberEvent, read_event
+from rules.events import FACT_MODELS, MAX_RECORD_BYTES, REQUEST_TOPIC, NumberEvent, read_event
+from rules.requests import CallRequest
 from rules.suspension import suspended_numbers
 
 #: The order in which a partition is read.

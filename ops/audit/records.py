@@ -8,7 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from rules.decision import Decision
-from rules.events import CallRequest, NumberEvent
+from rules.events import NumberEvent
+from rules.requests import CallRequest
 
 APPROVED, BLOCKED, REJECTED = "approved-calls", "blocked-calls", "rejected-events"
 
@@ -39,7 +40,7 @@ class Asked(msgspec.Struct, frozen=True, eq=False):
 
     def same_content(self, other: Asked) -> bool:
         """Whether two requests ask the same; instants compare as instants, not as text."""
-        return _content(self.request) == _content(other.request)
+        return self.request.content() == other.request.content()
 
 
 class Published(msgspec.Struct, frozen=True, eq=False):
@@ -61,7 +62,3 @@ class Fact(msgspec.Struct, frozen=True, eq=False):
     offset: int
     log_time_ms: int
     event: NumberEvent | None
-
-
-def _content(request: CallRequest) -> dict[str, object]:
-    return {name: value for name, value in request.__dict__.items() if name != "dial_at_text"}
