@@ -230,6 +230,33 @@ def audit(
         raise typer.Exit(EXIT_FINDINGS)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV with a line of headings, JSON lines, or Parquet.", exists=True, dir_okay=False)],
+    topic: Annotated[str | None, typer.Option("--topic", help="consents, objections, ..., if the name does not say.")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="csv, jsonl or parquet, if the name does not say.")] = None,
+    column: Annotated[list[str] | None, typer.Option("--column", metavar="FIELD=COLUMN", help="The column of a field.")] = None,
+    constant: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=TEXT", help="The same in every row: kind=given")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option("--leave-out", metavar="COLUMN", help="A column that is no field.")] = None,
+    bad: Annotated[Path | None, typer.Option("--bad", help="Where rows go that cannot be used; else FILE.bad.jsonl")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, not where an earlier run was cut off.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Publish the rows of a file as facts (RINGFENCE_KAFKA). Cut off, the same command goes on where it was.
+
+    Exit code 1 if a row could not be used.
+
+    Example: ringfence import objections.csv --column number=phone --leave-out remarks
+    """
+    from ops.import_cmd import import_file
+
+    import_file(
+        file, topic=topic, file_format=file_format, columns=column or [], constants=constant or [], left_out=leave_out or [], bad=bad,
+        restart=restart, dry_run=dry_run, json_output=json_output,
+    )  # fmt: skip
+
+
 @app.command()
 def ready() -> None:
     """Say whether the worker that writes RINGFENCE_READY_FILE is ready: exit code 0 if so, 1 with the reasons if not.

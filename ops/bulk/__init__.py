@@ -1,0 +1,1 @@
+"""Bulk import of facts from files: what ``ringfence import`` does."""
