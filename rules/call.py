@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rules.calling_side import CallingSide
 from rules.e164 import is_dutch
 from rules.events import Party
 from rules.facts import NumberFacts
@@ -18,11 +19,12 @@ class Call:
     """A call request at its instant of judgement.
 
     ``instant`` is J = max(dial_at, now), in microseconds; ``day`` its local day, ``since_midnight`` the wall clock then, in
-    microseconds. ``responsible`` is the party whose call it is and ``chain`` are the parties whose objections count: the responsible
-    one and the advertiser.
+    microseconds. ``side`` is all of it that does not depend on the callee. ``responsible`` is the party whose call it is and ``chain``
+    are the parties whose objections count: the responsible one and the advertiser.
     """
 
     request: CallRequest
+    side: CallingSide
     facts: NumberFacts
     reference: Reference
     law: LawOfDay

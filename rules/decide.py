@@ -10,10 +10,11 @@ from datetime import date
 
 from rules import basis, caller_number, calling_hours, invitations, lifting, policy
 from rules.call import Call
+from rules.calling_side import CallingSide, calling_side
 from rules.decision import Decision, approved, blocked
 from rules.errors import RulebookGap
 from rules.facts import NumberFacts
-from rules.findings import Candidate, Findings
+from rules.findings import Candidate, Finding, Findings
 from rules.instants import SECOND, end_of_day, local_clock
 from rules.reference import Reference
 from rules.requests import CallRequest
@@ -52,12 +53,12 @@ def decide(
     except RulebookGap:
         return refuse(request, book, "S_STATE_UNAVAILABLE", now, applied)
     _report_system_codes(request, facts, law, now, findings)
-    missing = _missing(request, reference)
+    side = calling_side(request, reference, law)
+    missing = side.once(_missing)
     if missing:
         findings.codes.add("E_FACTS_INCOMPLETE")
-        return blocked(request, book, findings=findings, warnings=[], missing=missing, regime=law.regime, now=now, as_of=applied)
-    responsible = reference.parties[request.responsible_id]
-    call = Call(request, facts, reference, law, instant, day, since_midnight, responsible, facts.callee())
+        return blocked(request, book, findings=findings, warnings=[], missing=[*missing], regime=law.regime, now=now, as_of=applied)
+    call = Call(request, side, facts, reference, law, instant, day, since_midnight, side.responsible, facts.callee())
     warnings = ["W_LEGALFORM_ASSUMED_NP"] if call.legal_form == "unknown" else []
     caller_number.report_false(call, findings)
     found, window_closes = _judge(call, findings, warnings)
@@ -108,28 +109,27 @@ def _report_system_codes(request: CallRequest, facts: NumberFacts, law: LawOfDay
         findings.codes.add("S_QUARANTINED")
 
 
-def _missing(request: CallRequest, reference: Reference) -> list[str]:
+def _missing(side: CallingSide) -> list[str]:
     """What a decision cannot do without, as ``topic:key`` or field, sorted."""
-    missing = []
-    if request.advertiser_id not in reference.parties:
-        missing.append(f"parties:{request.advertiser_id}")
-    if request.intermediary_id is not None and request.intermediary_id not in reference.parties:
-        missing.append(f"parties:{request.intermediary_id}")
-    if request.campaign_id not in reference.campaigns:
-        missing.append(f"campaigns:{request.campaign_id}")
-    if not request.cli.withheld:
-        if request.cli.number is None:
-            missing.append("cli.number")
-        elif request.cli.number not in reference.caller_numbers:
-            missing.append(f"caller-numbers:{request.cli.number}")
-    if request.purpose in ("service", "research"):
-        if request.promotion is None:
-            missing.append("promotion")
-    elif request.subject is None:
-        missing.append("subject")
-    if request.purpose == "service" and request.service_necessary is None:
-        missing.append("service_necessary")
-    return sorted(set(missing))
+    missing, reference, cli = set[str](), side.reference, side.cli
+    for party_id in (side.advertiser_id, side.intermediary_id):
+        if party_id is not None and party_id not in reference.parties:
+            missing.add(f"parties:{party_id}")
+    if side.campaign_id not in reference.campaigns:
+        missing.add(f"campaigns:{side.campaign_id}")
+    if not cli.withheld:
+        if cli.number is None:
+            missing.add("cli.number")
+        elif cli.number not in reference.caller_numbers:
+            missing.add(f"caller-numbers:{cli.number}")
+    if side.purpose in ("service", "research"):
+        if side.promotion is None:
+            missing.add("promotion")
+    elif not side.has_subject:
+        missing.add("subject")
+    if side.purpose == "service" and side.service_necessary is None:
+        missing.add("service_necessary")
+    return sorted(missing)
 
 
 def _judge(call: Call, findings: Findings, warnings: list[str]) -> tuple[Candidate | None, int | None]:
@@ -165,27 +165,30 @@ def _judge_telemarketing(call: Call, findings: Findings) -> tuple[Candidate | No
     lifting.report_standing(call, findings)
     basis_found = basis.seek(call, findings)
     if basis_found is None:
-        _report_failed_claims(call, findings)
+        findings.add_all(call.side.once(_failed_claims))
         findings.add_failures(candidate for _, candidate in invited)
     return basis_found, _judge_conduct(call, findings, waived_until=None)
 
 
-def _report_failed_claims(call: Call, findings: Findings) -> None:
-    """A call that claims to be a service call and is none."""
-    if call.request.purpose != "service":
-        return
-    if not call.request.service_necessary:
-        findings.add("E_SERVICE_NOT_NECESSARY", "S-07")
-    if call.request.promotion in ("material", "dominant"):
-        findings.add("E_SERVICE_PROMOTIONAL", "S-07")
+def _failed_claims(side: CallingSide) -> list[Finding]:
+    """What a call that claims to be a service call lacks."""
+    found = list[Finding]()
+    if side.purpose == "service" and not side.service_necessary:
+        found.append(("E_SERVICE_NOT_NECESSARY", "S-07"))
+    if side.purpose == "service" and side.promotion in ("material", "dominant"):
+        found.append(("E_SERVICE_PROMOTIONAL", "S-07"))
+    return found
+
+
+def _objection_not_offered(side: CallingSide) -> list[Finding]:
+    rule_id = next((rule for rule in _OBJECTION_OFFER_RULES if rule in side.law), None)
+    lacks = rule_id is not None and side.campaign.objection_offered is not True
+    return [("E_OBJECTION_OFFER_MISSING", str(rule_id))] if lacks else []
 
 
 def _judge_conduct(call: Call, findings: Findings, waived_until: int | None) -> int | None:
     """What every telemarketing call keeps to, whatever its basis. Returns the end of the calling window."""
-    campaign = call.reference.campaigns[call.request.campaign_id]
-    rule_id = next((rule for rule in _OBJECTION_OFFER_RULES if rule in call.law), None)
-    if rule_id is not None and campaign.objection_offered is not True:
-        findings.add("E_OBJECTION_OFFER_MISSING", rule_id)
+    findings.add_all(call.side.once(_objection_not_offered))
     caller_number.report_unreachable(call, findings)
     callee = call.callee
     if "K-03" in call.law and callee is not None:

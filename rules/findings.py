@@ -48,6 +48,12 @@ class Findings:
         self.rules.add(rule_id)
         self.evidence.update(evidence)
 
+    def add_all(self, found: Iterable[Finding]) -> None:
+        """Report codes behind which there is no fact of the number's own."""
+        for code, rule_id in found:
+            self.codes.add(code)
+            self.rules.add(rule_id)
+
     def add_failures(self, candidates: Iterable[Candidate]) -> None:
         """Report all that failed in candidates none of which is good."""
         for candidate in candidates:

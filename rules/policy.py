@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rules.call import Call
-from rules.findings import Findings
+from rules.calling_side import CallingSide
+from rules.findings import Finding, Findings
 from rules.instants import DAY, HOUR, local_day
 from rules.records import Outcome
 
@@ -25,10 +26,14 @@ def report(call: Call, findings: Findings) -> None:
         _report(findings, "P_ATTEMPT_CAP", "D-01", unanswered, parameters.unanswered_max)
         _report(findings, "P_COOLDOWN", "D-02", refused, 1)
         _report(findings, "P_COOLDOWN", "D-01", dropped, 1)
-    if call.request.dialling_mode == "predictive":
-        share = call.reference.campaigns[call.request.campaign_id].abandoned_share_24h
-        if share is None or share > parameters.abandoned_share_max:
-            findings.add("P_ABANDON_RATE", "D-01")
+    findings.add_all(call.side.once(_drops_too_many))
+
+
+def _drops_too_many(side: CallingSide) -> list[Finding]:
+    share = side.campaign.abandoned_share_24h
+    if side.dialling_mode != "predictive" or (share is not None and share <= side.law.parameters.abandoned_share_max):
+        return []
+    return [("P_ABANDON_RATE", "D-01")]
 
 
 def _within(call: Call, outcomes: list[Outcome], results: frozenset[str], age: int) -> list[Outcome]:

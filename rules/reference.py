@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from rules.events import REFERENCE_KEYS, CallerNumber, Campaign, Party, ReferenceEntry
 
 
 @dataclass(slots=True)
 class Reference:
-    """The newest entry of every id. An entry that was removed (tombstone) is absent, and whoever needs it fails closed."""
+    """The newest entry of every id. An entry that was removed (tombstone) is absent, and whoever needs it fails closed.
+
+    ``worked_out`` keeps what rules found from these entries alone (``rules.calling_side``); every change empties it.
+    """
 
     parties: dict[str, Party] = field(default_factory=dict)
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     caller_numbers: dict[str, CallerNumber] = field(default_factory=dict)
+    worked_out: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def put(self, topic: str, entry: ReferenceEntry) -> None:
         """Take in an entry; it replaces what stood under its key."""
         self._table(topic)[getattr(entry, REFERENCE_KEYS[topic])] = entry
+        self.worked_out.clear()
 
     def remove(self, topic: str, key: str) -> None:
         """Take out the entry of a key, if there is one."""
         self._table(topic).pop(key, None)
+        self.worked_out.clear()
 
     def brand(self, party_id: str) -> str | None:
         """The brand under which a party calls; None where it has none or is not on file."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rules.call import Call
+from rules.calling_side import CallingSide
 from rules.findings import Candidate, Finding
 from rules.instants import add_months, end_of_day
 from rules.records import LINK_KINDS, SALE_KINDS, Relationship
@@ -45,11 +46,11 @@ def candidates(call: Call) -> list[Candidate]:
 def _own(call: Call, version: Relationship) -> Candidate:
     if call.law.regime == "R1":
         return _own_customer(call, version)
-    if _charitable(call) and (version.kind in LINK_KINDS or version.kind not in SALE_KINDS):
+    if call.side.once(_charitable) and (version.kind in LINK_KINDS or version.kind not in SALE_KINDS):
         return _charity_link(call, version)
     if "R-14" not in call.law:
         return _sale(call, version, "OK_RELATIONSHIP", ("R-07",))
-    for basis, rule_id in _exemptions(call):
+    for basis, rule_id in call.side.once(_exemptions):
         return _sale(call, version, basis, (rule_id, "X-03"))
     failures: list[Finding] = [("E_REL_ABOLISHED", "R-14")]
     kinds = call.responsible.kinds or ()
@@ -57,26 +58,26 @@ def _own(call: Call, version: Relationship) -> Candidate:
         failures.append(("E_EXEMPT_NOT_PERIODICAL", "X-01"))
     if "lottery_licensee" in kinds:
         failures.append(("E_EXEMPT_NOT_LICENSED", "X-02"))
-    if _charitable(call):
+    if call.side.once(_charitable):
         failures.append(("E_CHARITY_NO_LINK", "H-07"))
     return Candidate((), failures=failures)
 
 
 def _other_entity(call: Call) -> Finding:
-    if _charitable(call):
+    if call.side.once(_charitable):
         return "E_CHARITY_NO_LINK", "H-01"
-    if "R-14" in call.law and not _exemptions(call):
+    if "R-14" in call.law and not call.side.once(_exemptions):
         return "E_REL_ABOLISHED", "R-14"
     return "E_REL_OTHER_ENTITY", "R-02" if "R-02" in call.law else "L-04"
 
 
-def _charitable(call: Call) -> bool:
-    return "H-01" in call.law and "ideal_or_charitable" in (call.responsible.kinds or ())
+def _charitable(side: CallingSide) -> bool:
+    return "H-01" in side.law and "ideal_or_charitable" in (side.responsible.kinds or ())
 
 
-def _exemptions(call: Call) -> list[tuple[str, str]]:
+def _exemptions(side: CallingSide) -> list[tuple[str, str]]:
     """Basis and rule of each exemption that the responsible party enjoys from 2026-07-01 (art. 11.7(6))."""
-    party, parameters = call.responsible, call.law.parameters
+    party, parameters = side.responsible, side.law.parameters
     kinds = party.kinds or ()
     found = []
     if "periodical_publisher" in kinds and (party.issues_per_year or 0) >= parameters.periodical_issues_min:
@@ -149,32 +150,39 @@ def _grandfathered(call: Call, version: Relationship) -> bool:
 def _term(call: Call, version: Relationship) -> tuple[list[Finding], int | None]:
     """The customer term: at most three years after the end, or as the committee advised, and within the balance test's term.
 
-    Tests and advice count from the day after their date, and the newest holds; of equal ones the shorter. A relationship that still
-    runs has no term, but needs the test.
+    A relationship that still runs has no term, but needs the test.
 
     Returns:
         What failed, and the first instant after the term (None while the relationship has no end).
     """
-    law, day = call.law, call.day
-    cap = law.parameters.customer_term_max_months if "R-08" in law else None
-    test_term = _newest((test.dated, test.term_months) for test in call.responsible.balance_tests or () if test.dated < day)
-    advised = _newest((one.advised_on, one.months) for one in call.responsible.term_extensions or () if one.advised_on < day)
-    if "R-10" in law and advised is not None:
-        cap = advised
-        test_term = advised if test_term is not None else None
+    cap, test_term = call.side.once(_term_months)
     last_days = []
     if cap is not None and version.ended_on is not None:
         last_days.append(_last_day(call, version.ended_on, cap))
-        if day > last_days[0]:
+        if call.day > last_days[0]:
             return [("E_REL_TERM_EXCEEDED", "R-08")], None
-    if "R-09" in law:
+    if "R-09" in call.law:
         if test_term is None:
             return [("E_REL_NO_BALANCE_TEST", "R-09")], None
         if version.ended_on is not None:
             last_days.append(_last_day(call, version.ended_on, test_term))
-            if day > last_days[-1]:
+            if call.day > last_days[-1]:
                 return [("E_REL_BALANCE_TERM_EXCEEDED", "R-09")], None
     return [], end_of_day(min(last_days)) if last_days else None
+
+
+def _term_months(side: CallingSide) -> tuple[int | None, int | None]:
+    """The months of the customer term and of the balance test that hold for the responsible party; None where there are none.
+
+    Tests and advice count from the day after their date, and the newest holds; of equal ones the shorter.
+    """
+    party, day = side.responsible, side.law.day.toordinal()
+    cap = side.law.parameters.customer_term_max_months if "R-08" in side.law else None
+    test_term = _newest((test.dated, test.term_months) for test in party.balance_tests or () if test.dated < day)
+    advised = _newest((one.advised_on, one.months) for one in party.term_extensions or () if one.advised_on < day)
+    if "R-10" in side.law and advised is not None:
+        return advised, advised if test_term is not None else None
+    return cap, test_term
 
 
 def _newest(dated: Iterable[tuple[int, int | None]]) -> int | None:
