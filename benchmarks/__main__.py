@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
 
-from benchmarks.report import as_json, machine, show
+from benchmarks.report import as_json, machine, ratio, show
 from benchmarks.run import Bench, Options
 from rules.errors import CannotStart
 from streams.embedded import EmbeddedServers
@@ -20,7 +21,8 @@ def main() -> int:
     """Run the benchmark.
 
     Returns:
-        0 measured; 1 the text-book agent and the guard decided differently; 3 cannot start; 130 Ctrl-C or SIGTERM.
+        0 measured; 1 the text-book agent and the guard decided differently, or ``--most-cpu`` was exceeded; 3 cannot start; 130 Ctrl-C
+        or SIGTERM.
     """
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -42,6 +44,10 @@ def main() -> int:
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(as_json(results, where), indent=2) + "\n")
+    share = ratio(results, "cpu_s_backlog")
+    if share > arguments.most_cpu:
+        _say(f"a decision takes {share:.2f} times the CPU of the text-book agent's; at most {arguments.most_cpu:.2f} were wanted")
+        return 1
     return 1 if results.different else 0
 
 
@@ -54,6 +60,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=_count, default=usual.repeat, help="measure each so many times (default %(default)s)")
     parser.add_argument("--rate", type=float, default=usual.rate, help="requests a second of the open loop (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="length of the open loop (default %(default)s)")
+    parser.add_argument(
+        "--most-cpu", type=float, default=math.inf, metavar="SHARE", help="fail if a decision takes more of the text-book agent's CPU"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     return parser.parse_args()
 

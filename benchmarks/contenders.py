@@ -16,6 +16,7 @@ from streams.processes import end, spawn
 
 _ROOT = Path(__file__).parent.parent
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STOP_GRACE_S = 10.0
 
 
@@ -105,6 +106,11 @@ class Running:
     def resume(self) -> None:
         """Let it run on."""
         self._process.send_signal(signal.SIGCONT)
+
+    def resident_mb(self) -> float:
+        """Its memory now: what is resident, in 10^6 bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * _PAGE_BYTES / 1e6
 
     def cpu_s(self) -> float:
         """CPU seconds that it has used, user and system, all threads."""

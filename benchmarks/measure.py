@@ -27,13 +27,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one contender showed in one repeat. CPU seconds are those of its own process, per 100,000 decisions."""
+    """What one contender showed in one repeat. CPU seconds are those of its own process, per 100,000 decisions; MB are 10^6 bytes."""
 
     decisions_per_s: float
     cpu_s_backlog: float
     cpu_s_open_loop: float
     p50_ms: float
     p99_ms: float
+    resident_mb: float
 
 
 async def warm_up(running: Running, client: Client, workload: Workload, label: str) -> None:
@@ -104,4 +105,5 @@ async def sample(running: Running, client: Client, workload: Workload, label: st
     per_s, cpu_backlog, answers = await backlog(running, client, workload, f"{label}-backlog", load.backlog)
     latencies, cpu_open = await open_loop(running, client, workload, f"{label}-open", load.rate, load.seconds)
     await client.committed(_WITHIN_S, running.check)
-    return Sample(per_s, cpu_backlog, cpu_open, percentile(latencies, 0.5), percentile(latencies, 0.99)), answers
+    taken = Sample(per_s, cpu_backlog, cpu_open, percentile(latencies, 0.5), percentile(latencies, 0.99), running.resident_mb())
+    return taken, answers

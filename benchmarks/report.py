@@ -29,6 +29,7 @@ _FIGURES = (
     ("cpu_s_open_loop", "CPU s per 100,000, open loop", ".2f", False),
     ("p50_ms", "p50 ms, open loop", ".1f", False),
     ("p99_ms", "p99 ms, open loop", ".1f", False),
+    ("resident_mb", "MB resident, after it all", ",.0f", False),
 )
 
 
@@ -73,7 +74,7 @@ def as_json(results: Results, where: dict[str, str]) -> dict[str, Any]:
         "medians": {
             name: {figure: median(values(samples, figure)) for figure, *_ in _FIGURES} for name, samples in results.samples.items()
         },
-        "times_textbook": {figure: _ratio(results, figure) for figure, *_ in _FIGURES},
+        "times_textbook": {figure: ratio(results, figure) for figure, *_ in _FIGURES},
     }
 
 
@@ -82,7 +83,7 @@ def values(samples: list[Sample], figure: str) -> list[float]:
     return [getattr(taken, figure) for taken in samples]
 
 
-def _ratio(results: Results, figure: str) -> float:
+def ratio(results: Results, figure: str) -> float:
     """The guard's figure over the text-book agent's: median of the ratios within a repeat, which were measured side by side."""
     pairs = zip(values(results.samples[RINGFENCE.name], figure), values(results.samples[TEXTBOOK.name], figure), strict=True)
     return median(ours / theirs for ours, theirs in pairs)
@@ -106,8 +107,8 @@ def show(results: Results, where: dict[str, str]) -> None:
     table.add_column("ringfence : text-book", justify="right", no_wrap=True)
     for figure, title, form, more_is_better in _FIGURES:
         cells = [_cell(values(results.samples[contender.name], figure), form) for contender in CONTENDERS]
-        ratio = _ratio(results, figure)
-        table.add_row(title, *cells, f"{ratio:.1f} times" if more_is_better else f"{ratio:.2f} times")
+        compared = ratio(results, figure)
+        table.add_row(title, *cells, f"{compared:.1f} times" if more_is_better else f"{compared:.2f} times")
     console.print(table)
     console.print(f"decisions compared with the text-book agent's: {results.compared:,}, different: {results.different:,}")
 

@@ -21,10 +21,12 @@ from ops.bulk.run import Import
 from ops.client_log import client_silenced
 from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, settings_from_environment
 from ops.printing import note
-from rules.errors import DeliveryFailed
+from rules.errors import CannotStart, DeliveryFailed
 from rules.events import FACT_MODELS, REFERENCE_MODELS
 
 _SAY_EVERY_S = 5.0
+#: Topics in which a person may ask not to be called.
+_MAY_STOP = frozenset({"objections", "consents", "call-outcomes"})
 
 
 def import_file(  # the options of the command
@@ -58,6 +60,8 @@ def import_file(  # the options of the command
         note(f"Kafka at {settings.kafka} (RINGFENCE_KAFKA) does not take the rows: {error}")
         note(f"{work.progress.published:,} are published, up to line {work.progress.line:,}; the same command goes on from there")
         raise typer.Exit(EXIT_CANNOT_START) from None
+    except OSError as error:  # the side file, or where the progress is kept
+        raise CannotStart(f"the import cannot go on: {error}") from None
     progress, seconds = work.progress, monotonic() - started
     if json_output:
         said = {"topic": progress.topic, "good": progress.published, "bad": progress.bad, "published": not dry_run}
@@ -68,6 +72,8 @@ def import_file(  # the options of the command
         print(f"{progress.published:,} {did} to {progress.topic} in {seconds:.1f} s, {rate:,.0f} a second")
         if progress.bad:
             print(f"{progress.bad:,} cannot be used; why stands in {aside}")
+        if progress.bad and source.topic in _MAY_STOP:
+            note("an objection or a withdrawal may be among them: those people may be called until the rows are repaired and imported")
     if progress.bad:
         raise typer.Exit(EXIT_FINDINGS)
 

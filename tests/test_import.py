@@ -137,6 +137,14 @@ def test_columns_under_other_names(tmp_path: Path) -> None:
     assert row.event == {"event_id": "o-1", "number": OF, "at": "2026-11-01T10:00:00Z", "channel": "web"}
 
 
+def test_a_heading_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    """Nobody knows which one counts; and in CSV a field with fields of its own has no column."""
+    with pytest.raises(CannotStart, match="column 'at' stands there twice"):
+        rows(written(tmp_path, "x.csv", "number,at,at\n"), "objections")
+    with pytest.raises(CannotStart, match="column 'evidence' is no field"):
+        rows(written(tmp_path, "x.csv", "number,evidence\n"), "objections")
+
+
 def test_json_lines_are_events(tmp_path: Path) -> None:
     """A line that is none does not stop those behind it."""
     lines = [json.dumps({"phone": OF, "at": "x"}), "", '{"number": 1, "number": 2}', "[]", '{"cut', json.dumps({"number": OF})]
@@ -224,7 +232,7 @@ async def test_imported_facts_are_decided_with(kafka: str, redis_url: str, redis
         (of,) = numbers(1)
         consents = written(tmp_path, "consents.csv", CONSENTS.replace(OF, of) + "c-3,0612345678,2026-11-01T10:00:00Z,given,A,energy\n")
         ran = await ringfence(str(consents))
-        assert (ran.exit_code, "2 published" in ran.stdout) == (1, True)
+        assert (ran.exit_code, "2 published" in ran.stdout, "may be called until" in ran.stderr) == (1, True, True)
         aside = tmp_path / "consents.csv.bad.jsonl"
         (bad,) = map(json.loads, aside.read_text().splitlines())
         assert (bad["line"], bad["code"], bad["field"], bad["row"]["event_id"]) == (4, "format", "number", "c-3")
@@ -342,6 +350,15 @@ async def test_a_topic_with_other_partitions_is_refused(settings: Settings, tmp_
     monkeypatch.setenv("RINGFENCE_PARTITIONS", "3")
     ran = await ringfence(str(path))
     assert "has 4 partitions, want 3" in str(ran.exception)
+
+
+@pytest.mark.broker
+async def test_a_side_file_that_cannot_be_written_ends_the_import(settings: Settings, tmp_path: Path) -> None:
+    """No row is passed over without a trace of it."""
+    path = written(tmp_path, "objections.csv", "number,at\n1,2\n")
+    ran = await ringfence(str(path), "--bad", str(tmp_path / "nowhere" / "bad.jsonl"))
+    assert isinstance(ran.exception, CannotStart)
+    assert "No such file" in str(ran.exception)
 
 
 async def test_without_a_broker_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

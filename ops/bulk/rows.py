@@ -6,7 +6,8 @@ Memory does not grow with the file. A row that cannot be read is told of, and th
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,9 @@ class Source:
         if first is None:
             return
         delimiter = max(",;\t", key=first.count)
-        names = next(csv.reader([first], delimiter=delimiter))
-        paths = self._paths([name.strip() for name in names])
+        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+        paths = self._paths(names, fields)
+        csv.field_size_limit(2 * MAX_RECORD_BYTES)
         reader = csv.reader(counted, delimiter=delimiter)
         for cells in reader:
             if not any(cells):
@@ -130,8 +132,9 @@ class Source:
             table = ParquetFile(self.path)
         except ArrowException as error:
             raise CannotStart(f"{self.path} is no Parquet file: {error}") from None
-        paths = self._paths(table.schema_arrow.names)
-        constants = from_text(self.constants, fields_of(self.topic))
+        fields = fields_of(self.topic)
+        paths = self._paths(table.schema_arrow.names, {*fields, *(path.split(".")[0] for path in fields)})
+        constants = from_text(self.constants, fields)
 
         def rows() -> Iterator[Row]:
             line = 0
@@ -143,22 +146,22 @@ class Source:
 
         return table.metadata.num_rows, rows()
 
-    def _paths(self, names: list[str]) -> list[str | None]:
+    def _paths(self, names: list[str], known: Collection[str]) -> list[str | None]:
         """Of each column its field; None for one that is left out, or whose field has another column.
 
         Raises:
-            CannotStart: a column that is no field, or a field without its column.
+            CannotStart: a column that is no field, or that stands there twice, or a field without its column.
         """
-        known = fields_of(self.topic)
-        inner = {path.split(".")[0] for path in known}
         taken = {column: field for field, column in self.columns.items()}
         lacking = [column for column in (*taken, *self.left_out) if column not in names]
-        unknown = [name for name in names if name not in taken and name not in self.left_out and name not in {*known, *inner}]
-        if lacking or unknown:
+        unknown = [name for name in names if name not in taken and name not in self.left_out and name not in known]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if lacking or unknown or twice:
             said = [f"no column {name!r}" for name in lacking] + [f"column {name!r} is no field of {self.topic}" for name in unknown]
+            said += [f"column {name!r} stands there twice" for name in twice]
             raise CannotStart(
                 f"{self.path}: {'; '.join(said)}. Say --column FIELD=COLUMN for a field under another name, --leave-out COLUMN for one "
-                f"that is not wanted. Columns: {', '.join(names)}. Fields: {', '.join(known)}"
+                f"that is not wanted. Columns: {', '.join(names)}. Fields: {', '.join(sorted(known))}"
             )
         overridden = {*self.columns, *self.left_out}
         return [taken.get(name, None if name in overridden else name) for name in names]
