@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.client import Answer, Client
 from benchmarks.contenders import Running
-from benchmarks.workload import Workload
+from benchmarks.workload import Asking, Workload
 
 _WARM_UP = 2000
 _WITHIN_S = 300.0
@@ -37,16 +37,14 @@ class Sample:
     resident_mb: float
 
 
-async def warm_up(running: Running, client: Client, workload: Workload, label: str) -> None:
+async def warm_up(running: Running, client: Client, workload: Asking, label: str) -> None:
     """Wait until a contender answers, and let it fill its caches: it is measured as it is after its first seconds, not before."""
     requests = list(workload.requests(f"{label}-warm", min(_WARM_UP, len(workload))))
     await client.write(requests)
     await client.read_until({request.request_id for request in requests}, _WITHIN_S, running.check)
 
 
-async def backlog(
-    running: Running, client: Client, workload: Workload, label: str, count: int
-) -> tuple[float, float, dict[int, Answer]]:
+async def backlog(running: Running, client: Client, workload: Asking, label: str, count: int) -> tuple[float, float, dict[int, Answer]]:
     """Have a backlog decided.
 
     The contender is paused while the backlog is written, so start-up and load take no part in the figures: the clock runs from the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -22,6 +22,16 @@ class Request(NamedTuple):
     key: bytes
     value: bytes
     partition: int
+
+
+class Asking(Protocol):
+    """Whatever gives requests: as many as it is long, or as asked for, under ids of their own."""
+
+    def __len__(self) -> int: ...
+
+    def requests(self, label: str, count: int) -> Iterator[Request]:
+        """So many requests under ids ``LABEL-0`` and so on."""
+        ...
 
 
 class Workload:

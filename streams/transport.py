@@ -92,6 +92,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._begin: dict[TP, int] = {}
+        self._awaited: object | None = None
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         settings, conf = transport.settings, self.app.conf
@@ -116,9 +117,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
         )
 
-    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], **arguments: Any) -> dict[TP, Fetched]:
-        records = await super()._fetch_records(consumer, active_partitions, **arguments)
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, Fetched]:  # noqa: ASYNC109  # as Faust's
+        """What can be read now, or within a time.
+
+        At a rebalance Faust cancels this call, and the fetch goes on in its thread without it. What such a fetch finds, after
+        everybody else has begun anew, is left where it is.
+        """
+        self._awaited = awaited = object()
+        try:
+            return cast("dict[TP, Fetched]", await self.call_thread(self._fetch, awaited, active_partitions or set(), timeout))
+        finally:
+            if self._awaited is awaited:
+                self._awaited = None
+
+    async def _fetch(self, awaited: object, active_partitions: set[TP], within_s: float) -> dict[TP, Fetched]:
+        consumer = self._ensure_consumer()
+        records = await self._fetch_records(consumer, active_partitions, timeout=within_s, max_records=_MAX_POLL_RECORDS)
         # No other task of this thread has run since the records were drained: their positions are what they are now.
+        if self._awaited is not awaited:
+            for tp, drained in records.items():
+                if drained:
+                    await self._rewind(tp, drained[0].offset)
+            return {}
         fetched = {}
         subscription = consumer._subscription.subscription  # noqa: SLF001  # aiokafka has no synchronous public position
         assignment = subscription.assignment if subscription is not None else None

@@ -117,6 +117,31 @@ async def test_a_request_that_was_fetched_while_partitions_moved_is_read_again(g
     assert positions == [1]
 
 
+async def test_what_a_fetch_finds_that_nobody_waits_for_is_read_again(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partitions moved while it was under way, and it ended after everybody had begun anew. The request was once lost.
+
+    Guards ``_awaited`` in ``ConsumerThread._fetch``.
+    """
+    app, asked, found = guard.worker.app, request(*numbers(1)), asyncio.Event()
+    fetcher, loop = app.consumer._thread._consumer._fetcher, asyncio.get_running_loop()
+    fetch = fetcher.fetched_records
+
+    async def tell_of_records(*partitions: Any, **limits: Any) -> Any:
+        records = await fetch(*partitions, **limits)
+        if records:
+            loop.call_soon_threadsafe(found.set)
+        return records
+
+    monkeypatch.setattr(fetcher, "fetched_records", tell_of_records)
+    await ask(guard.client, *numbers(1, partition=1))  # from here on every fetch tells
+    found.clear()
+    await app._stop_fetcher()
+    await guard.client.put("call-requests", asked)
+    await asyncio.wait_for(found.wait(), 5)
+    await app._fetcher.maybe_start()
+    assert (await guard.client.decision(asked["request_id"]))["decision"] == "blocked"
+
+
 async def test_requests_that_are_missing_before_the_first_turn_are_read_again(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of a partition was fetched and never handed out; the second shows that.
 
