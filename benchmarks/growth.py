@@ -225,6 +225,30 @@ def table(measured: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def picture(measured: list[dict[str, Any]]) -> str:
+    """The rates as bars, each with a whisker from its lowest to its highest backlog (SVG, readable on light and dark paper)."""
+    label, width, bar, gap = 260, 420, 18, 12
+    most = max(max(one["decisions_per_s"]) for one in measured)
+    height = len(measured) * (bar + gap) + 30
+    rows = []
+    for position, one in enumerate(measured):
+        rates, top = one["decisions_per_s"], 30 + position * (bar + gap)
+        middle, reach = top + bar / 2, median(rates) / most * width
+        low, high = (label + edge / most * width for edge in (min(rates), max(rates)))
+        facts = f"{one['facts']} fact{'' if one['facts'] == 1 else 's'} each"
+        rows += [
+            f'<text x="{label - 8}" y="{middle + 4}" text-anchor="end">{one["numbers"]:,} numbers, {facts}</text>',
+            f'<rect x="{label}" y="{top}" width="{reach:.1f}" height="{bar}" fill="#4c78a8"/>',
+            f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {top + 4}v{bar - 8}M{high:.1f} {top + 4}v{bar - 8}" stroke="#f58518"/>',
+            f'<text x="{label + width + 12}" y="{middle + 4}">{median(rates):,.0f}/s</text>',
+        ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {label + width + 90} {height}" font-family="sans-serif" font-size="13" '
+        f'fill="#808080"><text x="0" y="16">Decisions a second of one worker, backlog: median, lowest and highest</text>'
+        f"{''.join(rows)}</svg>\n"
+    )
+
+
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -242,6 +266,7 @@ def main() -> int:
     parser.add_argument("--facts", type=int, nargs="*", default=[1, 10, 100], help="a number, at 100,000 numbers")
     parser.add_argument("--requests", type=int, default=20_000, help="size of each backlog (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=5, help="backlogs of each size (default %(default)s)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw it here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     arguments = parser.parse_args()
     sizes = [Size(numbers, 2) for numbers in arguments.numbers] + [Size(100_000, facts) for facts in arguments.facts]
@@ -257,6 +282,8 @@ def main() -> int:
     finally:
         servers.stop(0)
     print(table(measured))
+    if arguments.svg is not None:
+        arguments.svg.write_text(picture(measured))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "sizes": measured}, indent=2) + "\n")
     return 0

@@ -1,11 +1,15 @@
-"""The benchmark at a small size: everybody answers everything, and the text-book agent decides as the guard does."""
+"""The benchmarks at a small size: everybody answers everything, and the text-book agent decides as the guard does."""
 
 from __future__ import annotations
+
+import json
+from xml.etree import ElementTree as ET
 
 import pytest
 import redis as redis_client
 
 from benchmarks.contenders import CONTENDERS
+from benchmarks.growth import Size, Town, picture, table
 from benchmarks.measure import percentile
 from benchmarks.report import as_json, machine, show
 from benchmarks.run import Bench, Options
@@ -47,6 +51,29 @@ def test_an_open_loop_longer_than_the_workload_begins_again_under_new_ids():
     """A request_id that was used before would be answered from memory."""
     ids = [request.request_id for request in Workload(7, 50, 80, 8).open_loop("x", 200)]
     assert len(ids) == len(set(ids)) == 200
+
+
+def test_growth_is_told_in_a_table_and_a_picture():
+    """Beside the first size, with the spread of the backlogs."""
+    sizes = [(1000, 2, [90, 100, 110]), (2000, 2, [50, 60, 55])]
+    measured = [
+        {"numbers": n, "facts": f, "decisions_per_s": r, "cpu_s_per_100000": [12.0], "redis_bytes_a_number": 246} for n, f, r in sizes
+    ]
+    assert table(measured).splitlines()[2:] == [
+        "| 1,000 | 2 | 100 (90 - 110) | 100% | 12.0 (12.0 - 12.0) | 246 |",
+        "| 2,000 | 2 | 55 (50 - 60) | 55% | 12.0 (12.0 - 12.0) | 246 |",
+    ]
+    drawn = ET.fromstring(picture(measured))  # noqa: S314  # our own
+    bars = [float(rect.attrib["width"]) for rect in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert bars[1] / bars[0] == pytest.approx(0.55, abs=0.01)
+
+
+def test_a_town_of_any_size_is_asked_about_alike():
+    """The same seed and label give the same requests, about numbers that it has."""
+    town = Town(Size(50, 2), 30)
+    asked = list(town.requests("a", 30))
+    assert asked == list(town.requests("a", 30))
+    assert {json.loads(one.value)["number"] for one in asked} <= {f"+316{10_000_000 + n}" for n in range(50)}
 
 
 def test_a_percentile_is_one_of_the_values():
