@@ -128,7 +128,7 @@ class Growth:
         self._repeat = repeat
 
     async def measure(self, size: Size, name: str) -> dict[str, Any]:
-        """Decisions a second and CPU of one worker, backlog, and Redis' memory a number."""
+        """Decisions a second and CPU of one worker, backlog."""
         settings = Settings(
             kafka=self._servers.kafka.address, redis=self._servers.redis.url, embedded=True, topic_prefix=f"{name}.", group=name,
             redis_prefix=name, partitions=_PARTITIONS,
@@ -138,9 +138,7 @@ class Growth:
         try:
             await client.flushall()
             await self._found(settings)
-            before = (await client.info("memory"))["used_memory"]
             await _write_states(client, settings, size)
-            memory = (await client.info("memory"))["used_memory"] - before
             town = Town(size, self._requests)
             rates, cpu = [], []
             async with Client(settings) as asking:
@@ -155,9 +153,8 @@ class Growth:
                         cpu.append(round(cpu_s, 2))
         finally:
             await client.aclose()
-        measured = {"numbers": size.numbers, "facts": size.facts, "decisions_per_s": rates, "cpu_s_per_100000": cpu}
         _say(f"{size.numbers:,} numbers, {size.facts} facts: {median(rates):,.0f}/s, {median(cpu):.1f} CPU s per 100,000")
-        return measured | {"redis_bytes_a_number": round(memory / size.numbers)}
+        return {"numbers": size.numbers, "facts": size.facts, "decisions_per_s": rates, "cpu_s_per_100000": cpu}
 
     async def _found(self, settings: Settings) -> None:
         """Have a worker take over every partition and apply a fact of each, so that what Redis holds counts as its state."""
@@ -214,14 +211,13 @@ async def _until(worker: Running, condition: Any) -> None:
 def table(measured: list[dict[str, Any]]) -> str:
     """The figures in Markdown, with the rate beside that of the first line."""
     first = median(measured[0]["decisions_per_s"])
-    headings = ("numbers", "facts a number", "decisions a second", "of the first", "CPU s per 100,000", "Redis bytes a number")
+    headings = ("numbers", "facts a number", "decisions a second", "of the first", "CPU s per 100,000")
     lines = [_line(headings), "|---" * len(headings) + "|"]
     for one in measured:
         rates, cpu = one["decisions_per_s"], one["cpu_s_per_100000"]
         per_s = f"{median(rates):,.0f} ({min(rates):,} - {max(rates):,})"
         cpu_s = f"{median(cpu):.1f} ({min(cpu):.1f} - {max(cpu):.1f})"
-        share, size = f"{median(rates) / first:.0%}", f"{one['redis_bytes_a_number']:,}"
-        lines.append(_line((f"{one['numbers']:,}", str(one["facts"]), per_s, share, cpu_s, size)))
+        lines.append(_line((f"{one['numbers']:,}", str(one["facts"]), per_s, f"{median(rates) / first:.0%}", cpu_s)))
     return "\n".join(lines)
 
 

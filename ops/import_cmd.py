@@ -29,7 +29,7 @@ _SAY_EVERY_S = 5.0
 _MAY_STOP = frozenset({"objections", "consents", "call-outcomes"})
 
 
-def import_file(  # the options of the command
+def import_file(
     path: Path,
     *,
     topic: str | None,
@@ -54,7 +54,7 @@ def import_file(  # the options of the command
         with client_silenced(), _Bar() as bar:
             asyncio.run(work.run(bar.show))
     except KeyboardInterrupt:
-        note(f"interrupted after line {work.progress.line:,}; the same command goes on from there")
+        note(f"interrupted after line {work.progress.line:,}{'' if dry_run else '; the same command goes on from there'}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except DeliveryFailed as error:
         note(f"Kafka at {settings.kafka} (RINGFENCE_KAFKA) does not take the rows: {error}")
@@ -72,9 +72,9 @@ def import_file(  # the options of the command
         print(f"{progress.published:,} {did} to {progress.topic} in {seconds:.1f} s, {rate:,.0f} a second")
         if progress.bad:
             print(f"{progress.bad:,} cannot be used; why stands in {aside}")
-        if progress.bad and source.topic in _MAY_STOP:
-            note("an objection or a withdrawal may be among them: those people may be called until the rows are repaired and imported")
     if progress.bad:
+        if source.topic in _MAY_STOP:
+            note("an objection or a withdrawal may be among them: those people may be called until the rows are repaired and imported")
         raise typer.Exit(EXIT_FINDINGS)
 
 
