@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import math
 import signal
@@ -13,8 +12,7 @@ from types import FrameType
 
 from benchmarks.report import as_json, machine, ratio, show
 from benchmarks.run import Bench, Options
-from rules.errors import CannotStart
-from streams.embedded import EmbeddedServers
+from benchmarks.servers import on_own_servers, say
 
 
 def main() -> int:
@@ -28,25 +26,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     options = Options(arguments.requests, arguments.numbers, arguments.seed, arguments.repeat, arguments.rate, arguments.seconds)
     where = machine()
-    servers = EmbeddedServers(heap="1g")
-    try:
-        servers.start(_say)
-        results = asyncio.run(Bench(servers.kafka.address, servers.redis.url, "bench-", options, _say).run())
-    except CannotStart as error:
-        _say(f"cannot start: {error}")
-        return 3
-    except KeyboardInterrupt:
-        _say("interrupted; everything is stopped")
-        return 130
-    finally:
-        servers.stop(0)
+    results = on_own_servers(lambda servers, _: Bench(servers.kafka.address, servers.redis.url, "bench-", options, say).run())
     show(results, where)
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(as_json(results, where), indent=2) + "\n")
     share = ratio(results, "cpu_s_backlog")
     if share > arguments.most_cpu:
-        _say(f"a decision takes {share:.2f} times the CPU of the text-book agent's; at most {arguments.most_cpu:.2f} were wanted")
+        say(f"a decision takes {share:.2f} times the CPU of the text-book agent's; at most {arguments.most_cpu:.2f} were wanted")
         return 1
     return 1 if results.different else 0
 
@@ -76,10 +63,6 @@ def _count(text: str) -> int:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import asyncio
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from benchmarks.client import Client
 from benchmarks.contenders import RINGFENCE, Running
 from benchmarks.measure import backlog, warm_up
 from benchmarks.report import machine, versions
+from benchmarks.servers import on_own_servers, say
 from benchmarks.workload import Request
 from config.settings import Settings
 from ops.load import producer_for
-from rules.errors import CannotStart
 from rules.events import read_event
 from rules.facts import NumberFacts
 from rules.instants import MINUTE, SECOND, format_instant, parse_instant
@@ -42,7 +41,7 @@ from streams.topics import ensure_topics
 _CLOCK_START = parse_instant("2026-11-23T09:00:00Z")
 _PARTITIONS = 8
 _READY_S = 60.0
-_PIPELINE = 5_000
+_AT_ONCE = 1_000
 _SHOWN = "+31880000001"
 
 _encode = msgspec.json.Encoder().encode
@@ -134,11 +133,11 @@ class Growth:
             redis_prefix=name, partitions=_PARTITIONS,
         )  # fmt: skip
         await ensure_topics(settings)
-        client = redis.Redis.from_url(self._servers.redis.url)
+        client, store = redis.Redis.from_url(self._servers.redis.url), Store(settings)
         try:
             await client.flushall()
-            await self._found(settings)
-            await _write_states(client, settings, size)
+            await self._found(settings, store)
+            await _write_states(store, size)
             town = Town(size, self._requests)
             rates, cpu = [], []
             async with Client(settings) as asking:
@@ -152,13 +151,14 @@ class Growth:
                         rates.append(round(per_s))
                         cpu.append(round(cpu_s, 2))
         finally:
+            await store.close()
             await client.aclose()
-        _say(f"{size.numbers:,} numbers, {size.facts} facts: {median(rates):,.0f}/s, {median(cpu):.1f} CPU s per 100,000")
+        say(f"{size.numbers:,} numbers, {size.facts} facts: {median(rates):,.0f}/s, {median(cpu):.1f} CPU s per 100,000")
         return {"numbers": size.numbers, "facts": size.facts, "decisions_per_s": rates, "cpu_s_per_100000": cpu}
 
-    async def _found(self, settings: Settings) -> None:
+    async def _found(self, settings: Settings, store: Store) -> None:
         """Have a worker take over every partition and apply a fact of each, so that what Redis holds counts as its state."""
-        store, producer = Store(settings), producer_for(settings)
+        producer = producer_for(settings)
         await producer.start()
         try:
             for topic, value in _reference():
@@ -177,22 +177,30 @@ class Growth:
                 await _until(worker, applied)
         finally:
             await producer.stop()
-            await store.close()
 
 
-async def _write_states(client: redis.Redis, settings: Settings, size: Size) -> None:
+async def _write_states(store: Store, size: Size) -> None:
     # The state of a number differs from another's in the number alone, and all numbers are of the same length.
     model = _number(0)
     template = _state(model, size.facts)
-    started, pipeline = time.monotonic(), client.pipeline(transaction=False)
+    started, pulses = time.monotonic(), await store.pulses(range(_PARTITIONS))
+    waiting: dict[int, dict[str, bytes]] = {partition: {} for partition in range(_PARTITIONS)}
+
+    async def write(partition: int) -> None:
+        meta = pulses[partition][0]
+        if meta is None or not await store.restore(partition, meta, waiting[partition], "s"):
+            raise RuntimeError("the state of a partition has changed while its numbers were written")
+        waiting[partition].clear()
+
     for n in range(size.numbers):
         number = _number(n)
         partition = partition_of(number.encode(), _PARTITIONS)
-        pipeline.set(f"{settings.redis_prefix}:{{{partition}}}:s:{number}", template.replace(model.encode(), number.encode()))
-        if len(pipeline) >= _PIPELINE:
-            await pipeline.execute()
-    await pipeline.execute()
-    _say(f"{size.numbers:,} states written in {time.monotonic() - started:.0f} s")
+        waiting[partition][number] = template.replace(model.encode(), number.encode())
+        if len(waiting[partition]) >= _AT_ONCE:
+            await write(partition)
+    for partition in waiting:
+        await write(partition)
+    say(f"{size.numbers:,} states written in {time.monotonic() - started:.0f} s")
 
 
 async def _until(worker: Running, condition: Any) -> None:
@@ -249,10 +257,9 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-async def _run(servers: EmbeddedServers, sizes: list[Size], requests: int, repeat: int) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="ringfence-growth-") as folder:
-        growth = Growth(servers, Path(folder), requests, repeat)
-        return [await growth.measure(size, f"growth-{n}") for n, size in enumerate([*sizes, sizes[0]])]
+async def _run(servers: EmbeddedServers, folder: Path, sizes: list[Size], requests: int, repeat: int) -> list[dict[str, Any]]:
+    growth = Growth(servers, folder, requests, repeat)
+    return [await growth.measure(size, f"growth-{n}") for n, size in enumerate([*sizes, sizes[0]])]
 
 
 def main() -> int:
@@ -266,27 +273,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     arguments = parser.parse_args()
     sizes = [Size(numbers, 2) for numbers in arguments.numbers] + [Size(100_000, facts) for facts in arguments.facts]
-    servers = EmbeddedServers(heap="1g")
-    try:
-        servers.start(_say)
-        measured = asyncio.run(_run(servers, sizes, arguments.requests, arguments.repeat))
-    except CannotStart as error:
-        _say(f"cannot start: {error}")
-        return 3
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        servers.stop(0)
+    measured = on_own_servers(lambda servers, folder: _run(servers, folder, sizes, arguments.requests, arguments.repeat))
     print(table(measured))
     if arguments.svg is not None:
         arguments.svg.write_text(picture(measured))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "sizes": measured}, indent=2) + "\n")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

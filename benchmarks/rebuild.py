@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import redis.asyncio as redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.contenders import RINGFENCE, Running
+from benchmarks.servers import on_own_servers, say
 from config.settings import Settings
 from ops.load import producer_for
 from rules.errors import CannotStart
@@ -46,18 +46,7 @@ def main() -> int:
     parser.add_argument("--numbers", type=int, default=1_000_000, help="each with a consent and an objection (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=1, help="flush so many times (default %(default)s)")
     arguments = parser.parse_args()
-    servers = EmbeddedServers(heap="1g")
-    try:
-        servers.start(_say)
-        with tempfile.TemporaryDirectory(prefix="ringfence-rebuild-") as folder:
-            measured = asyncio.run(_measure(servers, arguments.numbers, arguments.repeat, Path(folder)))
-    except CannotStart as error:
-        _say(f"cannot start: {error}")
-        return 3
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        servers.stop(0)
+    measured = on_own_servers(lambda servers, folder: _measure(servers, arguments.numbers, arguments.repeat, folder))
     print(json.dumps(measured, indent=2))
     return 0
 
@@ -130,7 +119,7 @@ async def _put_facts(producer: AIOKafkaProducer, settings: Settings, numbers: in
         if batch.size() > 12_000:
             await ship(where)
         if not count % 200_000:
-            _say(f"{count:,} facts sent")
+            say(f"{count:,} facts sent")
     for where in list(batches):
         await ship(where)
     await asyncio.gather(*waiting)
@@ -168,7 +157,7 @@ async def _rebuild(settings: Settings, client: redis.Redis, producer: AIOKafkaPr
                 if any(not json.loads(record.value)["reasons"][0].startswith("S_") for record in records):
                     open_partitions.discard(tp.partition)
         seconds = time.monotonic() - started
-        _say(f"whole again after {seconds:.1f} s")
+        say(f"whole again after {seconds:.1f} s")
         return seconds
     finally:
         await consumer.stop()
@@ -188,10 +177,6 @@ async def _ask(producer: AIOKafkaProducer, settings: Settings, partitions: set[i
                 "purpose": "commercial", "subject": "energy", "dialling_mode": "manual", "cli": {"number": None, "withheld": True},
             }  # fmt: skip
             await producer.send_and_wait(settings.topic("call-requests"), _encode(asked), number.encode())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
