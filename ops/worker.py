@@ -209,15 +209,14 @@ class Worker:
 
     async def _on_committed(self, offsets: dict[Any, int]) -> None:
         requests = self._settings.topic(REQUEST_TOPIC)
-        for tp, offset in offsets.items():
-            if tp.topic == requests:
-                partition = self.guard.ownership.get(tp.partition)
-                try:
-                    await self.guard.store.trim_journal(tp.partition, offset)
-                    if partition is not None and partition.ready and not partition.unexplained:
-                        await self.guard.store.note_outputs(tp.partition, partition.outputs)
-                except StateError as error:
-                    log.warning("the journal is not trimmed", partition=tp.partition, reason=str(error))
+        committed = {tp.partition: offset for tp, offset in offsets.items() if tp.topic == requests}
+        ours = {number: self.guard.ownership.get(number) for number in committed}
+        outputs = {number: one.outputs for number, one in ours.items() if one is not None and one.ready and not one.unexplained}
+        try:
+            await self.guard.store.trim_journals(committed)
+            await self.guard.store.note_outputs(outputs)
+        except StateError as error:
+            log.warning("the journal is not trimmed", partitions=sorted(committed), reason=str(error))
 
     async def _watch(self) -> None:
         """Say once when the worker is ready, notice what died, and report the counts now and then."""

@@ -206,7 +206,7 @@ class Recovery:
                     offset = one.as_of.get(topic, 0)
                     decided_from[topic] = min(offset, decided_from.get(topic, offset))
         await self._write_entries(number, mine, recent, now)
-        await self._store.note_outputs(number, ends)
+        await self._store.note_outputs({number: ends})
         partition.outputs = dict(ends)
         partition.unexplained.clear()
         return journal, decided_from

@@ -122,17 +122,22 @@ class Store:
             unpack_offsets(outputs) if outputs is not None else {},
         )
 
-    async def trim_journal(self, partition: int, committed: int) -> None:
-        """Drop the journalled batches that lie wholly below the committed offset."""
-        key = self._key(partition, "j")
-        fields = await self._answer(self._client.hkeys(key))
-        done = [field for field in fields if int(field) < committed]
-        if done:
-            await self._answer(self._client.hdel(key, *done))
+    async def trim_journals(self, committed: Mapping[int, int]) -> None:
+        """Drop the journalled batches that lie wholly below the committed offsets, by partition."""
+        pipeline = self._client.pipeline(transaction=False)
+        for partition in committed:
+            pipeline.hkeys(self._key(partition, "j"))
+        journalled = await self._answer(pipeline.execute())
+        for (partition, offset), fields in zip(committed.items(), journalled, strict=True):
+            done = [field for field in fields if int(field) < offset]
+            if done:
+                pipeline.hdel(self._key(partition, "j"), *done)
+        await self._answer(pipeline.execute())
 
-    async def note_outputs(self, partition: int, ends: Mapping[str, int]) -> None:
-        """Say up to where the output topics are in the entries. Too low an offset only makes a new owner read more."""
-        await self._answer(self._client.set(self._key(partition, "o"), pack(ends)))
+    async def note_outputs(self, outputs: Mapping[int, Mapping[str, int]]) -> None:
+        """Say, by partition, up to where the output topics are in the entries. Too low an offset only makes a new owner read more."""
+        if outputs:
+            await self._answer(self._client.mset({self._key(partition, "o"): pack(ends) for partition, ends in outputs.items()}))
 
     async def recalls_published(self, partition: int, fields: Iterable[bytes]) -> None:
         """The broker has acknowledged the recalls under these fields."""

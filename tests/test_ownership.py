@@ -135,9 +135,9 @@ async def test_the_journal_is_trimmed_only_below_what_is_committed(store: Store)
     """A batch whose last offset is 9 may go when 10 is committed, and not when 9 is."""
     assert await store.take_over(0, None, MINE)
     assert await store.admit([admission(MINE, offset=9), admission(MINE, offset=10)]) == [1, 2]
-    await store.trim_journal(0, 9)
+    await store.trim_journals({0: 9})
     assert sorted((await store.kept(0)).journal) == [9, 10]
-    await store.trim_journal(0, 10)
+    await store.trim_journals({0: 10})
     assert sorted((await store.kept(0)).journal) == [10]
 
 
