@@ -115,31 +115,37 @@ class CallRequestAgent:
 
     async def _run_turn(self, taken: dict[Partition, list[Fetched]]) -> None:
         """One turn over everything taken. Partitions that must wait for their facts are finished apart."""
-        for partition, batches in list(taken.items()):
-            if await self._has_gap(partition, batches):
-                del taken[partition]
-        works = await self._frozen(taken)
+        works = await self._frozen([work for partition, batches in taken.items() if (work := await self._opened(partition, batches))])
         barrier = self._guard.barrier
         unreached = [
             work for work in works if not (work.stale and work.partition.ready) and not barrier.is_reached(work.partition, work.ends)
         ]
         if unreached:
             await asyncio.gather(*(barrier.reached(work.partition, work.ends, _PROMPT_S) for work in unreached))
-        late = [work for work in unreached if not barrier.is_reached(work.partition, work.ends)]
+        late = [work for work in works if not work.is_read or (work in unreached and not barrier.is_reached(work.partition, work.ends))]
         self._finish_apart(late)
         prompt = [work for work in works if work not in late]
         self._note_waits(prompt)
         if prompt:
-            self._turn.read(prompt)
             left = await self._turn.decide(prompt)
             self._finish_apart(left)
             await self._publish([work for work in prompt if work not in left])
 
+    async def _opened(self, partition: Partition, batches: list[Fetched]) -> Work | None:
+        """The work that batches make, read if the partition is ours; None if requests are missing before them."""
+        if await self._has_gap(partition, batches):
+            return None
+        work = Work(partition, batches, monotonic())
+        if partition.ready:
+            self._turn.read(work)
+        return work
+
     def _note_waits(self, works: list[Work]) -> None:
-        """Count what the barrier has cost these; one that is refused whatever its facts has not asked for them."""
+        """Count, once, what the barrier has cost these; one that is refused whatever its facts has not asked for them."""
         now = monotonic()
         for work in works:
-            if work.ends is not OUT_OF_REACH:
+            if work.ends is not OUT_OF_REACH and not work.is_noted:
+                work.is_noted = True
                 self._guard.timings.barrier.took(now - work.closed_s)
 
     def _finish_apart(self, works: list[Work]) -> None:
@@ -178,29 +184,33 @@ class CallRequestAgent:
             expected = fetched.next_offset
         return False
 
-    async def _frozen(self, taken: dict[Partition, list[Fetched]]) -> list[Work]:
-        """The work of a turn with the ends that it must be decided with, asked after the batch was closed.
+    async def _frozen(self, works: list[Work]) -> list[Work]:
+        """Works of a turn with the ends that they must be decided with, asked after the batches were closed.
 
         While every request is refused there is nothing to wait for, and some of the topics may not even exist any more.
         """
-        closed_s = monotonic()
-        while taken:
+        while works:
             if self._guard.refusal is not None:
-                return [Work(partition, batches, OUT_OF_REACH, closed_s, stale=True) for partition, batches in taken.items()]
+                for work in works:
+                    work.stale = True
+                break
             try:
-                ends = await self._guard.barrier.ends([partition.number for partition in taken])
+                ends, _ = await asyncio.gather(
+                    self._guard.barrier.ends([work.partition.number for work in works]), self._turn.look(works)
+                )
             except StateError as error:
                 log.warning("requests wait", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
-                taken = {partition: batches for partition, batches in taken.items() if not partition.revoked}
+                works = [work for work in works if not work.partition.revoked]
             else:
-                return [Work(partition, batches, ends, closed_s) for partition, batches in taken.items()]
-        return []
+                for work in works:
+                    work.ends = ends
+                break
+        return works
 
     async def _finish_late(self, work: Work) -> None:
         """Wait for one partition's facts, within bounds, and decide: with them, or blocked as stale."""
         partition, barrier = work.partition, self._guard.barrier
-        is_read = bool(work.requests)
         while not partition.revoked:
             before = partition.meta
             reached = await barrier.reached(partition, work.ends, self._guard.settings.barrier_timeout_s)
@@ -209,13 +219,12 @@ class CallRequestAgent:
             work.stale = work.stale or not reached
             if work.stale and partition.meta is before:
                 await self._guard.ownership.unstick(partition, work.ends)
-            if not is_read:  # not before the partition is ours, for then its journal is known
+            if not work.is_read:
                 if await self._has_gap(partition, work.batches):
                     await self._go_on(partition)
                     return
-                is_read = True
-                self._note_waits([work])
-                self._turn.read([work])
+                self._turn.read(work)
+            self._note_waits([work])
             if not await self._turn.decide([work]):
                 break
         await self._finish(work)

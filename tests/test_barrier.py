@@ -268,6 +268,33 @@ async def test_an_objection_that_is_applied_while_its_number_is_being_decided_is
     assert len(taken) >= 2
 
 
+async def test_the_state_is_read_while_the_ends_are_asked_and_again_only_if_it_has_changed(
+    guard: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round trip less for a request that no fact overtakes; one that a fact overtakes is not held up by more than a second read."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of)])
+    assert (await ask(guard.client, of))["reasons"] == []
+    store, barrier = guard.worker.guard.store, guard.worker.guard.barrier
+    read, ends, reads = store.read_for_turn, barrier.ends, list[object]()
+
+    async def reading(asked: Any) -> Any:
+        reads.append(asked)
+        return await read(asked)
+
+    async def asking(partitions: Any) -> Any:
+        await wait_for(lambda: len(reads) > 0, within_s=10)
+        return await ends(partitions)
+
+    monkeypatch.setattr(store, "read_for_turn", reading)
+    monkeypatch.setattr(barrier, "ends", asking)
+    await ask(guard.client, of)
+    assert len(reads) == 1
+    await guard.client.put(*objection(of))
+    assert (await ask(guard.client, of))["reasons"] == ["E_OBJECTION"]
+    assert len(reads) == 3
+
+
 async def test_facts_that_were_passed_over_are_read_again_and_the_partition_goes_on(impatient: Running) -> None:
     """A seek that lands in the wrong moment leaves a topic behind for good, unless somebody notices: the request that waited does."""
     (called,) = numbers(1)
