@@ -27,7 +27,7 @@ class Contender:
     """A program that reads call-requests and writes decisions.
 
     ``reads`` are the other topics that it needs filled under a prefix of its own; ``says_ready`` whether a line of its output tells
-    when it runs.
+    when it runs; ``warm_up`` how many requests it answers before it is measured.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Contender:
     command: tuple[str, ...]
     reads: frozenset[str] = frozenset()
     says_ready: bool = False
+    warm_up: int = 2_000
 
 
 RINGFENCE = Contender(
@@ -56,6 +57,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
         "RINGFENCE_GROUP": settings.group,
         "RINGFENCE_PARTITIONS": str(settings.partitions),
+        "RINGFENCE_CHECKPOINT_S": str(settings.checkpoint_s),
         "RINGFENCE_EMBEDDED": "1",
         "RINGFENCE_LOG_LEVEL": "warning",
     }

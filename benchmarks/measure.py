@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmarks.client import Answer, Client
+from benchmarks.contenders import RINGFENCE
 from benchmarks.workload import Asking, Workload
-
-_WARM_UP = 2000
 
 
 class Program(Protocol):
@@ -55,9 +54,9 @@ class Sample:
     open_loops: dict[str, Latency] = field(default_factory=dict)
 
 
-async def warm_up(program: Program, client: Client, workload: Asking, label: str) -> None:
+async def warm_up(program: Program, client: Client, workload: Asking, label: str, count: int = RINGFENCE.warm_up) -> None:
     """Wait until a contender answers, and let it fill its caches: it is measured as it is after its first seconds, not before."""
-    requests = list(workload.requests(f"{label}-warm", min(_WARM_UP, len(workload))))
+    requests = list(workload.requests(f"{label}-warm", min(count, len(workload))))
     await client.write(requests)
     await client.read_until({request.request_id for request in requests}, program.check)
 

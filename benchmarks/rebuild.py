@@ -21,18 +21,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from benchmarks.bulk import Record, producer_for, put
 from benchmarks.contenders import RINGFENCE, Running
 from benchmarks.servers import PARTITIONS, Place, on_own_servers, say
-from benchmarks.stage import applied_in
-from benchmarks.waiting import until
+from benchmarks.stage import settled
 from config.settings import Settings
 from rules.instants import SECOND, parse_instant
 from streams.partitioner import partition_of
-from streams.state import Store
 from streams.topics import APPROVED, BLOCKED, ensure_topics
 
 _CLOCK_START = "2026-11-23T09:00:00Z"
 _BATCH_BYTES = 16_000
-_WAIT_S = 1800.0
-_LOOK_S = 0.25
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,26 +48,19 @@ async def _measure(place: Place, numbers: int, repeat: int) -> dict[str, Any]:
     settings = place.settings("rebuild")
     await ensure_topics(settings)
     client = redis.Redis.from_url(place.redis)
-    store = Store(settings)
     producer = producer_for(settings, _BATCH_BYTES)
     await producer.start()
     before = (await client.info("memory"))["used_memory"]
     try:
         with Running(RINGFENCE, settings, parse_instant(_CLOCK_START) / SECOND, place.folder) as worker:
-            marks = [f"{settings.redis_prefix}:{{{partition}}}:{name}" for partition in range(PARTITIONS) for name in ("d", "f")]
-
-            async def in_checkpoint() -> bool:
-                return await applied_in(store) >= 2 * numbers and not await client.exists(*marks)
-
             started = time.monotonic()
             await put(producer, _records(settings, numbers))
-            await until(in_checkpoint, "every fact is applied and in a checkpoint", worker.check, within_s=_WAIT_S, every_s=_LOOK_S)
+            await settled(settings, 2 * numbers, worker.check)
             applied_s = time.monotonic() - started
             memory = (await client.info("memory"))["used_memory"] - before
             times = [await _rebuild(settings, client, producer) for _ in range(repeat)]
     finally:
         await producer.stop()
-        await store.close()
         await client.aclose()
     return {
         "numbers": numbers,

@@ -97,7 +97,7 @@ class _Contest:
                     await until(running.says_ready, f"{contender.title} is ready", running.check)
                 if contender not in {RINGFENCE, TEXTBOOK} and contender.reads:
                     await client.committed(contender.reads, running.check)
-                await warm_up(running, client, stage.workload, label)
+                await warm_up(running, client, stage.workload, label, contender.warm_up)
                 per_s, cpu_s, answers = await backlog(running, client, stage.workload, f"{label}-backlog", count)
                 if contender is ECHO:
                     small = Small(sizes.requests, PARTITIONS)
