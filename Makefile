@@ -38,12 +38,13 @@ check: $(INSTALLED) ## formatter, linter, type checker
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## decisions a second, CPU and latency, beside a text-book Faust agent
+bench: $(INSTALLED) ## every measured figure of docs/performance.md, anew; about an hour
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Measured 0.11 to 0.18; a change that doubles the cost of a decision does not pass. Only CPU of the same run is compared, never time.
 bench-guard: $(INSTALLED) ## fails if a decision has become much dearer beside the text-book agent's
-	$(BIN)/python -m benchmarks --requests 20000 --numbers 5000 --repeat 1 --rate 200 --seconds 3 --most-cpu 0.3 $(ARGS)
+	$(BIN)/python -m benchmarks contenders --requests 20000 --textbook-requests 4000 --numbers 5000 --repeat 1 --rates 200 --seconds 3 \
+	  --no-peer --most-cpu 0.3 --results build/bench-guard $(ARGS)
 
 chaos: $(INSTALLED) ## a storm of 15 minutes: workers, Kafka and Redis fail under load, and every answer is audited
 	$(BIN)/python -m chaos $(ARGS)

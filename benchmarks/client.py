@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from benchmarks.bulk import Record, producer_for, put
+from benchmarks.waiting import WITHIN_S, until
 from benchmarks.workload import Request
 from config.settings import Settings
 from rules.events import REQUEST_TOPIC
 from streams.topics import APPROVED, BLOCKED
 
-_LOOK_EVERY_S = 0.05
+_COUNT_EVERY_S = 0.05
 _BATCH_BYTES = 900_000
 _TICK_S = 0.0005
 
@@ -43,19 +44,14 @@ class Answered(NamedTuple):
     read_at: float
 
 
-class Silent(Exception):
-    """A contender did not answer every request in time."""
-
-
 class Client:
     """Use as an asynchronous context manager. ``answered`` holds the first answer to every request, by id."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.answered: dict[str, Answered] = {}
-        connection = settings.kafka_client()
-        self._producer = AIOKafkaProducer(**connection, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES)
-        self._consumer = AIOKafkaConsumer(**connection, auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20)
+        self._producer = producer_for(settings, _BATCH_BYTES)
+        self._consumer = AIOKafkaConsumer(**settings.kafka_client(), auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20)
         self._outputs = [
             TopicPartition(settings.topic(name), number) for name in (APPROVED, BLOCKED) for number in range(settings.partitions)
         ]
@@ -78,21 +74,7 @@ class Client:
     async def write(self, requests: Iterable[Request]) -> None:
         """Write requests as fast as the broker takes them, in order within a partition, and wait for the acknowledgements."""
         topic = self._settings.topic(REQUEST_TOPIC)
-        by_partition: dict[int, list[Request]] = defaultdict(list)
-        for request in requests:
-            by_partition[request.partition].append(request)
-        sent = []
-        for partition, some in by_partition.items():
-            batch = self._producer.create_batch()
-            for request in some:
-                if batch.append(key=request.key, value=request.value, timestamp=None) is None:
-                    batch.close()
-                    sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-                    batch = self._producer.create_batch()
-                    batch.append(key=request.key, value=request.value, timestamp=None)
-            batch.close()
-            sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-        await asyncio.gather(*sent)
+        await put(self._producer, (Record(topic, request.partition, request.key, request.value) for request in requests))
 
     async def write_at(self, requests: Iterable[Request], rate: float) -> dict[str, float]:
         """Write requests one by one, request *n* at ``start + n / rate`` whether or not anybody keeps up.
@@ -115,52 +97,52 @@ class Client:
         while True:
             self._note(await self._consumer.getmany(timeout_ms=200))
 
-    async def read_until(self, wanted: set[str], within_s: float, check: Callable[[], None]) -> None:
+    async def read_until(self, wanted: set[str], check: Callable[[], None]) -> None:
         """Read answers until every wanted request has one.
 
         Raises:
-            Silent: some have none within the time.
+            TimeoutError: some have none within the time.
         """
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + WITHIN_S
         missing = wanted - self.answered.keys()
         while missing:
             check()
             if time.monotonic() > deadline:
-                raise Silent(f"{len(missing)} of {len(wanted)} requests without an answer after {within_s:.0f} s")
+                raise TimeoutError(f"{len(missing)} of {len(wanted)} requests without an answer after {WITHIN_S:.0f} s")
             self._note(await self._consumer.getmany(timeout_ms=200))
             missing -= self.answered.keys()
 
-    async def counted(self, total: int, within_s: float, check: Callable[[], None]) -> None:
+    async def counted(self, total: int, check: Callable[[], None]) -> None:
         """Wait until the topics hold so many decisions.
 
         Raises:
-            Silent: they do not within the time.
+            TimeoutError: they do not within the time.
         """
-        deadline = time.monotonic() + within_s
-        while (count := await self.count()) < total:
-            check()
-            if time.monotonic() > deadline:
-                raise Silent(f"{total - count} decisions are missing after {within_s:.0f} s")
-            await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def committed(self, within_s: float, check: Callable[[], None]) -> None:
-        """Wait until the contender has committed all requests, so that its next start begins with the next ones.
+        async def there() -> bool:
+            return await self.count() >= total
+
+        await until(there, f"{total:,} decisions in the topics", check, every_s=_COUNT_EVERY_S)
+
+    async def committed(self, topics: Iterable[str], check: Callable[[], None]) -> None:
+        """Wait until the contender has committed topics to their ends, so that it has them, and begins after them at its next start.
 
         Raises:
-            Silent: it has not within the time.
+            TimeoutError: it has not within the time.
         """
-        partitions = [TopicPartition(self._settings.topic(REQUEST_TOPIC), number) for number in range(self._settings.partitions)]
+        partitions = [
+            TopicPartition(self._settings.topic(name), number) for name in topics for number in range(self._settings.partitions)
+        ]
         looker = AIOKafkaConsumer(**self._settings.kafka_client(), group_id=self._settings.group, enable_auto_commit=False)
         await looker.start()
         try:
             looker.assign(partitions)
             ends = await looker.end_offsets(partitions)
-            deadline = time.monotonic() + within_s
-            while behind := [tp for tp in partitions if (await looker.committed(tp) or 0) < ends[tp]]:
-                check()
-                if time.monotonic() > deadline:
-                    raise Silent(f"{len(behind)} partitions of {self._settings.topic_prefix} are not committed to their end")
-                await asyncio.sleep(0.2)
+
+            async def done() -> bool:
+                return all([(await looker.committed(tp) or 0) >= ends[tp] for tp in partitions])
+
+            await until(done, f"{self._settings.group} commits {', '.join(topics)} to the end", check, every_s=0.2)
         finally:
             await looker.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from config.settings import Settings
+from rules.events import FACT_MODELS, REFERENCE_MODELS
 from streams.processes import end, spawn
 
 _ROOT = Path(__file__).parent.parent
@@ -22,24 +24,49 @@ _STOP_GRACE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A program that reads call-requests and writes decisions."""
+    """A program that reads call-requests and writes decisions.
+
+    ``reads`` are the other topics that it needs filled under a prefix of its own; ``says_ready`` whether a line of its output tells
+    when it runs; ``warm_up`` how many requests it answers before it is measured.
+    """
 
     name: str
     title: str
-    module: str
-    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...]
+    reads: frozenset[str] = frozenset()
+    says_ready: bool = False
+    warm_up: int = 2_000
 
 
-RINGFENCE = Contender("ringfence", "ringfence", "ops.cli", ("worker",))
-TEXTBOOK = Contender("textbook", "text-book Faust", "benchmarks.textbook")
-ECHO = Contender("echo", "aiokafka echo", "benchmarks.echo")
-CONTENDERS = (RINGFENCE, TEXTBOOK, ECHO)
+RINGFENCE = Contender(
+    "ringfence", "ringfence", (sys.executable, "-m", "ops.cli", "worker"), frozenset({*FACT_MODELS, *REFERENCE_MODELS}), says_ready=True
+)
+TEXTBOOK = Contender("textbook", "text-book Faust", (sys.executable, "-m", "benchmarks.textbook"), frozenset(REFERENCE_MODELS))
+ECHO = Contender("echo", "aiokafka echo", (sys.executable, "-m", "benchmarks.echo"))
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of a program of ours, with settings that are handed on."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
+    return kept | {
+        # A Python path of its own: an installed ringfence must not be measured in place of this one.
+        "PYTHONPATH": str(_ROOT),
+        "RINGFENCE_KAFKA": settings.kafka,
+        "RINGFENCE_REDIS": settings.redis.get_secret_value(),
+        "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
+        "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
+        "RINGFENCE_GROUP": settings.group,
+        "RINGFENCE_PARTITIONS": str(settings.partitions),
+        "RINGFENCE_CHECKPOINT_S": str(settings.checkpoint_s),
+        "RINGFENCE_EMBEDDED": "1",
+        "RINGFENCE_LOG_LEVEL": "warning",
+    }
 
 
 class Running:
     """A contender's process. Use as a context manager; a paused one is stopped like any other."""
 
-    def __init__(self, contender: Contender, settings: Settings, clock_start_s: float, folder: Path) -> None:
+    def __init__(self, contender: Contender, settings: Settings, clock_start_s: float, folder: Path, name: str | None = None) -> None:
         """Start it.
 
         Args:
@@ -47,26 +74,19 @@ class Running:
             settings: servers, names and partitions, handed on by environment.
             clock_start_s: what its clock shows now, in seconds since 1970.
             folder: for its log and whatever it leaves in its working directory.
+            name: of its log, where there are two of a contender.
         """
-        self._log = folder / f"{contender.name}.log"
-        # A Python path of its own: an installed ringfence must not be measured in place of this one.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
-        environment = kept | {
-            "PYTHONPATH": str(_ROOT),
-            "RINGFENCE_KAFKA": settings.kafka,
-            "RINGFENCE_REDIS": settings.redis.get_secret_value(),
-            "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
-            "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
-            "RINGFENCE_GROUP": settings.group,
-            "RINGFENCE_PARTITIONS": str(settings.partitions),
-            "RINGFENCE_EMBEDDED": "1",
+        name = name or contender.name
+        self._log, self._ready_file = folder / f"{name}.log", folder / f"{name}.ready"
+        self._ready_file.unlink(missing_ok=True)
+        environment = environment_of(settings) | {
             "RINGFENCE_SESSION_TIMEOUT_S": "30",  # longer than a pause
             "RINGFENCE_CLOCK_OFFSET_S": f"{clock_start_s - time.time():.6f}",
-            "RINGFENCE_LOG_LEVEL": "warning",
+            "RINGFENCE_READY_FILE": str(self._ready_file),
         }
         with self._log.open("wb") as log:
             self._process = spawn(
-                [sys.executable, "-m", contender.module, *contender.arguments],
+                contender.command,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -95,9 +115,16 @@ class Running:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
             raise RuntimeError(f"process {self.pid} ended with code {self._process.returncode}:\n{tail}")
 
-    def says(self, word: str) -> bool:
-        """Whether a line of its output begins with a word."""
-        return any(line.startswith(word) for line in self._log.read_text(errors="replace").splitlines())
+    async def says_ready(self) -> bool:
+        """Whether a line of its output begins with ``ready``."""
+        return any(line.startswith("ready") for line in self._log.read_text(errors="replace").splitlines())
+
+    def partitions_ready(self) -> int:
+        """How many partitions a worker of ringfence has taken over and decides for at its last look; 0 while it is not ready."""
+        if not self._ready_file.exists():
+            return 0
+        state = json.loads(self._ready_file.read_text())
+        return int(state["partitions"]) if state["ready"] else 0
 
     def pause(self) -> None:
         """Stop it where it stands, so that a backlog can be written that it does not see grow."""

@@ -7,35 +7,28 @@ Whole is the guard when a request for a number of every partition, put after the
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import redis.asyncio as redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from benchmarks.bulk import Record, producer_for, put
 from benchmarks.contenders import RINGFENCE, Running
-from benchmarks.servers import on_own_servers, say
+from benchmarks.servers import PARTITIONS, Place, on_own_servers, say
+from benchmarks.stage import settled
 from config.settings import Settings
-from ops.load import producer_for
-from rules.errors import CannotStart
 from rules.instants import SECOND, parse_instant
-from streams.embedded import EmbeddedServers
 from streams.partitioner import partition_of
-from streams.state import Store
 from streams.topics import APPROVED, BLOCKED, ensure_topics
 
 _CLOCK_START = "2026-11-23T09:00:00Z"
-_PARTITIONS = 8
-_BATCH_BYTES = 500_000
-_WAIT_S = 1800.0
-_LOOK_S = 0.25
+_BATCH_BYTES = 16_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,37 +39,28 @@ def main() -> int:
     parser.add_argument("--numbers", type=int, default=1_000_000, help="each with a consent and an objection (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=1, help="flush so many times (default %(default)s)")
     arguments = parser.parse_args()
-    measured = on_own_servers(lambda servers, folder: _measure(servers, arguments.numbers, arguments.repeat, folder))
+    measured = on_own_servers(lambda place: _measure(place, arguments.numbers, arguments.repeat))
     print(json.dumps(measured, indent=2))
     return 0
 
 
-async def _measure(servers: EmbeddedServers, numbers: int, repeat: int, folder: Path) -> dict[str, Any]:
-    settings = Settings(
-        kafka=servers.kafka.address,
-        redis=servers.redis.url,
-        embedded=True,
-        topic_prefix="rebuild.",
-        group="rebuild",
-        partitions=_PARTITIONS,
-    )
+async def _measure(place: Place, numbers: int, repeat: int) -> dict[str, Any]:
+    settings = place.settings("rebuild")
     await ensure_topics(settings)
-    client = redis.Redis.from_url(servers.redis.url)
-    store = Store(settings)
-    producer = producer_for(settings)
+    client = redis.Redis.from_url(place.redis)
+    producer = producer_for(settings, _BATCH_BYTES)
     await producer.start()
     before = (await client.info("memory"))["used_memory"]
     try:
-        with Running(RINGFENCE, settings, parse_instant(_CLOCK_START) / SECOND, folder) as worker:
+        with Running(RINGFENCE, settings, parse_instant(_CLOCK_START) / SECOND, place.folder) as worker:
             started = time.monotonic()
-            await _put_facts(producer, settings, numbers)
-            await _until_in_checkpoint(worker, store, client, numbers)
+            await put(producer, _records(settings, numbers))
+            await settled(settings, 2 * numbers, worker.check)
             applied_s = time.monotonic() - started
             memory = (await client.info("memory"))["used_memory"] - before
             times = [await _rebuild(settings, client, producer) for _ in range(repeat)]
     finally:
         await producer.stop()
-        await store.close()
         await client.aclose()
     return {
         "numbers": numbers,
@@ -99,44 +83,11 @@ def _facts(numbers: int) -> Iterator[tuple[str, str, bytes]]:
         yield "objections", number, _encode({"event_id": str(uuid.UUID(int=n)), **common, "advertiser_id": "adv-2"})
 
 
-async def _put_facts(producer: AIOKafkaProducer, settings: Settings, numbers: int) -> None:
-    batches: dict[tuple[str, int], Any] = {}
-    waiting: list[asyncio.Future[Any]] = []
-
-    async def ship(where: tuple[str, int]) -> None:
-        batch = batches.pop(where)
-        batch.close()
-        waiting.append(await producer.send_batch(batch, settings.topic(where[0]), partition=where[1]))
-        if len(waiting) >= 50:
-            await asyncio.gather(*waiting)
-            waiting.clear()
-
+def _records(settings: Settings, numbers: int) -> Iterator[Record]:
     for count, (topic, number, value) in enumerate(_facts(numbers)):
-        where = topic, partition_of(number.encode(), _PARTITIONS)
-        batch = batches.setdefault(where, None) or producer.create_batch()
-        batches[where] = batch
-        batch.append(key=number.encode(), value=value, timestamp=None)
-        if batch.size() > 12_000:
-            await ship(where)
+        yield Record(settings.topic(topic), partition_of(number.encode(), PARTITIONS), number.encode(), value)
         if not count % 200_000:
             say(f"{count:,} facts sent")
-    for where in list(batches):
-        await ship(where)
-    await asyncio.gather(*waiting)
-
-
-async def _until_in_checkpoint(worker: Running, store: Store, client: redis.Redis, numbers: int) -> None:
-    """Wait until every fact is applied and no number has changed since the last checkpoint."""
-    deadline = time.monotonic() + _WAIT_S
-    while time.monotonic() < deadline:
-        worker.check()
-        pulses = await store.pulses(range(_PARTITIONS))
-        applied = sum(sum(meta.applied.values()) for meta, _ in pulses.values() if meta is not None)
-        marks = [f"ringfence:{{{p}}}:{name}" for p in range(_PARTITIONS) for name in ("d", "f")]
-        if applied >= 2 * numbers and not await client.exists(*marks):
-            return
-        await asyncio.sleep(_LOOK_S)
-    raise CannotStart(f"the facts were not applied within {_WAIT_S:.0f} s")
 
 
 async def _rebuild(settings: Settings, client: redis.Redis, producer: AIOKafkaProducer) -> float:
@@ -147,7 +98,7 @@ async def _rebuild(settings: Settings, client: redis.Redis, producer: AIOKafkaPr
         await consumer.seek_to_end()
         started = time.monotonic()
         await client.flushall()
-        open_partitions = set(range(_PARTITIONS))
+        open_partitions = set(range(PARTITIONS))
         looked_at = 0.0
         while open_partitions:
             if time.monotonic() - looked_at > 1:  # a request is refused after a while; the next one may be decided
@@ -169,7 +120,7 @@ async def _ask(producer: AIOKafkaProducer, settings: Settings, partitions: set[i
     left = set(partitions)
     for n in range(10_000):
         number = f"+316{10_000_000 + n}"
-        partition = partition_of(number.encode(), _PARTITIONS)
+        partition = partition_of(number.encode(), PARTITIONS)
         if partition in left:
             left.discard(partition)
             asked = {

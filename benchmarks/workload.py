@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ops.day import Day
+from ops.day import Day, Event
 from rules.instants import MINUTE, SECOND
 from streams.partitioner import partition_of
 
@@ -38,7 +39,7 @@ class Workload:
     """Reference data, the facts of many numbers, and requests about them; four in ten are approved."""
 
     def __init__(self, seed: int, numbers: int, requests: int, partitions: int) -> None:
-        """Generate everything.
+        """Generate nothing yet: a million numbers take minutes and would not all fit into memory beside two servers.
 
         Args:
             seed: the same seed gives the same records.
@@ -46,15 +47,18 @@ class Workload:
             requests: how many different requests there are.
             partitions: of the per-number topics.
         """
-        day = Day(seed, numbers)
-        self.clock_start_s = day.start / SECOND
-        self.reference = list(day.reference())
-        self.facts = [(event.topic, event.key.encode(), event.encoded()) for event in day.facts()]
+        self._day = Day(seed, numbers)
+        self._count = requests
         self._partitions = partitions
-        self._requests = [event.value for event in day.probes(day.start + _DIAL_AFTER, requests) if isinstance(event.value, dict)]
+        self.clock_start_s = self._day.start / SECOND
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return self._count
+
+    def records(self) -> Iterator[Event]:
+        """Reference data and facts, made while they are taken; a second time there are no facts."""
+        yield from self._day.reference()
+        yield from self._day.facts()
 
     def requests(self, label: str, count: int) -> Iterator[Request]:
         """The first requests under ids of their own, ``LABEL-0`` and so on: a guard answers an id that it knows from memory."""
@@ -67,3 +71,28 @@ class Workload:
         """As many requests as asked for, from the first on again where there are not that many."""
         for start in range(0, count, len(self)):
             yield from self.requests(f"{label}-{start}", min(len(self), count - start))
+
+    @cached_property
+    def _requests(self) -> list[dict[str, Any]]:
+        for _ in self._day.facts():  # who is asked about: people of the facts, also where nobody took them
+            pass
+        probes = self._day.probes(self._day.start + _DIAL_AFTER, self._count)
+        return [event.value for event in probes if isinstance(event.value, dict)]
+
+
+class Small:
+    """Records of 200 bytes for a program that only hands them on."""
+
+    def __init__(self, count: int, partitions: int) -> None:
+        self._count = count
+        self._partitions = partitions
+
+    def __len__(self) -> int:
+        return self._count
+
+    def requests(self, label: str, count: int) -> Iterator[Request]:
+        """Of everything that a request holds its id alone."""
+        for index in range(count):
+            request_id = f"{label}-{index}"
+            value = msgspec.json.encode({"request_id": request_id, "filler": ""})
+            yield Request(request_id, b"", value[:-2] + b"." * (200 - len(value)) + value[-2:], index % self._partitions)
