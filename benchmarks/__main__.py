@@ -92,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     size("seed", int, "of everything that is generated")
     size("repeat", _count, "measure each so many times")
     size("numbers", _count, "numbers with facts on file")
+    size("fewer_numbers", _count, "the same, of the parts two-workers and memory")
     size("requests", _count, "size of a backlog")
     size("textbook_requests", _count, "the text-book agent's share of it")
     size("rates", float, "requests a second of the open loops", nargs="+")

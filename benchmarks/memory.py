@@ -32,7 +32,7 @@ class Kept(NamedTuple):
 
 async def measure(place: Place, sizes: Sizes) -> dict[str, Any]:
     """One worker under an open loop."""
-    stage = Stage(place, sizes)
+    stage = Stage(place, sizes, sizes.fewer_numbers)
     await stage.load()
     gc.collect()
     gc.freeze()

@@ -58,7 +58,7 @@ def measure(place: Place, sizes: Sizes) -> Coroutine[Any, Any, dict[str, Any]]:
 class _Contest:
     def __init__(self, place: Place, sizes: Sizes, peer: Contender | str) -> None:
         self._sizes = sizes
-        self._stage = Stage(place, sizes)
+        self._stage = Stage(place, sizes, sizes.numbers)
         self._left_out = peer if isinstance(peer, str) else None
         self._settings = {
             RINGFENCE: self._stage.settings,

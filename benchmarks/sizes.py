@@ -12,8 +12,9 @@ class Sizes:
     seed: int = 1
     #: Everything is measured so many times.
     repeat: int = 3
-    #: Numbers with facts on file, two or three facts each.
+    #: Numbers with facts on file, two or three facts each; in the parts whose figures do not depend on that, fewer, which load sooner.
     numbers: int = 1_000_000
+    fewer_numbers: int = 100_000
     #: A backlog.
     requests: int = 200_000
     #: The text-book agent's share of it, which is enough to tell its rate.
@@ -41,6 +42,7 @@ USUAL = Sizes()
 QUICK = Sizes(
     repeat=1,
     numbers=5_000,
+    fewer_numbers=5_000,
     requests=10_000,
     textbook_requests=2_000,
     seconds=3.0,

@@ -31,10 +31,10 @@ _UNLINKED_AT_ONCE = 5_000
 class Stage:
     """The guard's topics, state and workload, in a place of their own."""
 
-    def __init__(self, place: Place, sizes: Sizes) -> None:
+    def __init__(self, place: Place, sizes: Sizes, numbers: int) -> None:
         self._place = place
         self.settings = place.settings(RINGFENCE.name)
-        self.workload = Workload(sizes.seed, sizes.numbers, sizes.requests, PARTITIONS)
+        self.workload = Workload(sizes.seed, numbers, sizes.requests, PARTITIONS)
         self._facts = 0
 
     async def load(self, others: Mapping[Contender, Settings] | None = None) -> None:

@@ -71,7 +71,7 @@ class Team:
 
 async def measure(place: Place, sizes: Sizes) -> dict[str, Any]:
     """One worker and two, alternately, on the same topics and the same state."""
-    stage = Stage(place, sizes)
+    stage = Stage(place, sizes, sizes.fewer_numbers)
     await stage.load()
     samples: dict[str, list[Shared]] = {"one": [], "two": []}
     for repeat in range(sizes.repeat):
