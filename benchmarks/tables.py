@@ -140,7 +140,7 @@ def _two_workers(result: dict[str, Any]) -> str:
         for name, samples in result["samples"].items()
     ]
     return (
-        f"Backlogs of {options['requests']:,} requests about {options['numbers']:,} numbers; "
+        f"Backlogs of {options['requests']:,} requests about {options['fewer_numbers']:,} numbers; "
         f"median (least - most) of {options['repeat']}.\n\n"
         + _table(("workers", "decisions a second", "CPU s per 100,000, together", "CPU s of each, by repeat"), rows)
     )
@@ -149,7 +149,7 @@ def _two_workers(result: dict[str, Any]) -> str:
 def _memory(result: dict[str, Any]) -> str:
     options, found, latency = result["options"], kept(result["resident_mb"]), result["latency"]
     return (
-        f"{options['memory_rate']:,.0f} requests a second for {options['memory_seconds']:,.0f} s, {options['numbers']:,} numbers; "
+        f"{options['memory_rate']:,.0f} requests a second for {options['memory_seconds']:,.0f} s, {options['fewer_numbers']:,} numbers; "
         f"p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms.\n\n"
         + _table(
             ("MB resident", ""),
