@@ -149,8 +149,8 @@ def _two_workers(result: dict[str, Any]) -> str:
 def _memory(result: dict[str, Any]) -> str:
     options, found, latency = result["options"], kept(result["resident_mb"]), result["latency"]
     return (
-        f"{options['memory_rate']:,.0f} requests a second for {options['memory_seconds']:,.0f} s, {options['fewer_numbers']:,} numbers; "
-        f"p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms.\n\n"
+        f"{options['memory_rate']:,.0f} requests a second for {options['memory_seconds']:,.0f} s, "
+        f"{options['fewer_numbers']:,} numbers; p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms.\n\n"
         + _table(
             ("MB resident", ""),
             [
