@@ -28,6 +28,7 @@ from config.settings import Settings
 
 _FETCH_WAIT_MS = 100  # the driver's own 1,500 holds a seek back that long; shorter ones cost broker and worker CPU when idle
 _MAX_POLL_RECORDS = 4000
+_MOST_FETCHED_BYTES = 1 << 20  # of a partition: some 2,000 requests; a response of 4 MiB each cost 40 MB of memory
 # A worker that starts while a broker comes back may know no topics, and as the group's leader then gives nobody a partition: a storm
 # saw that last for 48 s. aiokafka hands out anew when it learns of them; by default it would look after 5 minutes.
 _METADATA_AGE_MS = 5_000
@@ -107,7 +108,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="earliest",
             max_poll_records=_MAX_POLL_RECORDS,
             max_poll_interval_ms=60_000,
-            max_partition_fetch_bytes=4 << 20,
+            max_partition_fetch_bytes=_MOST_FETCHED_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             metadata_max_age_ms=_METADATA_AGE_MS,
             session_timeout_ms=int(settings.session_timeout_s * 1000),
