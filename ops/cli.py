@@ -258,6 +258,26 @@ def import_(
 
 
 @app.command()
+def contracts(
+    folder: Annotated[Path, typer.Argument(help="Is made if it is not there.", file_okay=False)],
+) -> None:
+    """Write the wire contract for other programs into a folder: an AsyncAPI document, and a JSON Schema a topic.
+
+    Names of topics and counts of partitions are those of the settings (RINGFENCE_TOPIC_PREFIX, RINGFENCE_PARTITIONS).
+
+    Example: ringfence contracts docs/contracts
+    """
+    from ops.contracts import write
+
+    try:
+        files = write(folder, settings_from_environment())
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="FOLDER") from None
+    for path in files:
+        typer.echo(path)
+
+
+@app.command()
 def ready() -> None:
     """Say whether the worker that writes RINGFENCE_READY_FILE is ready: exit code 0 if so, 1 with the reasons if not.
 

@@ -2,7 +2,8 @@
 
 import re
 
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+PATTERN = r"\+[1-9][0-9]{6,14}"
+_E164 = re.compile(PATTERN)
 _DUTCH = "+31"
 
 # What may be a number in a text that nobody has parsed: seven digits or more, also in groups, also with an escaped plus sign. An

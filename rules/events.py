@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, cast
 
 import jiter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from rules import e164
 from rules.countries import COUNTRIES
 from rules.e164 import is_e164
 from rules.errors import InputError
-from rules.instants import parse_day, parse_instant
+from rules.instants import DAY_PATTERN, INSTANT_PATTERN, parse_day, parse_instant
 from rules.requests import (
     MAX_REQUEST_ID_CHARS,
     MAX_TEXT_CHARS,
@@ -64,11 +66,16 @@ def _country(value: str) -> str:
     return value
 
 
+def _written(pattern: str, **more: str) -> WithJsonSchema:
+    """How a JSON Schema tells of a text that is read into something else."""
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", **more})
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
-Number = Annotated[str, BeforeValidator(_number)]
-Instant = Annotated[int, BeforeValidator(_instant)]
-Day = Annotated[int, BeforeValidator(_day)]
-Country = Annotated[Text, AfterValidator(_country)]
+Number = Annotated[str, BeforeValidator(_number), _written(e164.PATTERN)]
+Instant = Annotated[int, BeforeValidator(_instant), _written(INSTANT_PATTERN, format="date-time")]
+Day = Annotated[int, BeforeValidator(_day), _written(DAY_PATTERN, format="date")]
+Country = Annotated[Text, AfterValidator(_country), WithJsonSchema({"enum": sorted(COUNTRIES)})]
 # Bounded, because the state packs integers into 64 bits and counts months with calendar dates.
 Count = Annotated[int, Field(ge=0, le=100_000)]
 
@@ -122,7 +129,7 @@ class CallRequestEvent(Record):  # type: ignore[no-redef]  # the plugin takes an
     number: Number
     dial_at: Instant
     # Decisions echo it as it was asked: a second reading of the same field.
-    dial_at_text: str = Field(validation_alias="dial_at", exclude=True, repr=False)
+    dial_at_text: SkipJsonSchema[str] = Field(validation_alias="dial_at", exclude=True, repr=False)
     advertiser_id: Text
     intermediary_id: Text | None = None
     call_centre_id: Text | None = None
@@ -157,8 +164,19 @@ class Evidence(Record):
     sha256: Text | None = None
 
 
+#: What a consent that is given has to name.
+_TERMS = ("party_ids", "subjects", "channels", "capture")
+
+
 class ConsentEvent(Fact):
     """A consent given or withdrawn."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"kind": {"const": "given"}}},
+            "then": {"required": list(_TERMS), "properties": {name: {"not": {"type": "null"}} for name in _TERMS}},
+        }
+    )
 
     kind: Literal["given", "withdrawn"]
     party_ids: list[Text] | None = None
@@ -187,7 +205,7 @@ class ConsentEvent(Fact):
     @model_validator(mode="after")
     def _given_names_its_terms(self) -> ConsentEvent:
         if self.kind == "given":
-            for name in ("party_ids", "subjects", "channels", "capture"):
+            for name in _TERMS:
                 if getattr(self, name) is None:
                     raise PydanticCustomError("missing_in", "required of a consent that is given", {"field": name})
         return self

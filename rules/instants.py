@@ -22,10 +22,11 @@ AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WITHOUT_ZONE = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-5][0-9])", re.ASCII
-)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+#: The forms in which instants and days are written, as regular expressions of the whole text; not every text of the form exists.
+INSTANT_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,30})?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
+DAY_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_RFC3339 = re.compile(INSTANT_PATTERN, re.ASCII)
+_DATE = re.compile(DAY_PATTERN, re.ASCII)
 _LAST_ORDINAL = date.max.toordinal()
 # Local conversion must stay within the years that datetime knows, also a day to either side.
 _FIRST_INSTANT = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MICROSECOND
