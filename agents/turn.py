@@ -42,7 +42,6 @@ from streams.transport import Fetched
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.2
-_AT_ONCE = 250  # 30 ms; a backlog brings batches of 4,000, which held everything else up for 550 ms
 _encode_decision = msgspec.json.Encoder().encode
 _encode_content = msgspec.msgpack.Encoder().encode
 
@@ -200,14 +199,13 @@ class Turn:
         decided = []
         for work in works:
             if await self._trusted(work, snapshots[work.partition.number].meta):
-                made = _Decided(guard, work, snapshots[work.partition.number])
-                await made.decide()
-                decided.append(made)
+                decided.append(_Decided(guard, work, snapshots[work.partition.number]))
+                await asyncio.sleep(0)  # an objection of another partition need not wait until all of this is decided
         with ExitStack() as storing:
             # Whoever rebuilds a partition from its outputs waits until what Redis may have taken by now has been published.
             for made in decided:
                 storing.enter_context(made.work.partition.publishing())
-            to_store = [made for made in decided if made.journal]
+            to_store = [made for made in decided if made.admission.journal]
             turns = dict(zip((id(one) for one in to_store), await guard.store.admit([one.admission for one in to_store]), strict=True))
             stored = []
             for made in decided:
@@ -226,7 +224,7 @@ class Turn:
 
     def _stored(self, made: _Decided) -> None:
         made.work.publishing.enter_context(made.work.partition.publishing())
-        made.work.replayed += made.journal
+        made.work.replayed += made.admission.journal
         made.work.outputs += made.outputs
         self._guard.counts.update(made.counts)
 
@@ -259,37 +257,23 @@ class _Decided:
         self._guard = guard
         self.work = work
         self._snapshot = snapshot
-        self._meta = cast("Meta", snapshot.meta)
         self._now = guard.clock.now()
-        self._refusal: str | None = None
-        self._as_of: dict[str, int] = {}
+        self._refusal = guard.refusal
+        meta = cast("Meta", snapshot.meta)
+        self._as_of = guard.as_of(meta)
         self._remembered: dict[str, list[Entry]] = {}
         self._unreadable: set[str] = set()
-        self.journal: list[Journalled] = []
         self.counts: dict[str, int] = {}
         self.outputs: list[Output] = []
-
-    async def decide(self) -> None:
-        """Decide all of it, some at a time: an objection of another partition need not wait until thousands of requests are decided."""
-        requests = self.work.requests
-        for start in range(0, len(requests), _AT_ONCE):
-            # Others may have worked since the last ones: a reference entry that came in counts from here on, and as_of says so.
-            self._refusal, self._as_of = self._guard.refusal, self._guard.as_of(self._meta)
-            answers = (self._answer(offset, request) for offset, request in requests[start : start + _AT_ONCE])
-            self.journal += [answer for answer in answers if answer is not None]
-            await asyncio.sleep(0)
-
-    @property
-    def admission(self) -> Admission:
-        """What has to be stored; its journal is empty if there is nothing."""
+        journal = [self._answer(offset, request) for offset, request in work.requests]
         remembered = {number: entries for number, entries in self._remembered.items() if entries}
-        return Admission(
-            partition=self.work.partition.number,
-            seen=self._meta,
-            turns=self.work.partition.turns,
-            journal=self.journal,
+        self.admission = Admission(
+            partition=work.partition.number,
+            seen=meta,
+            turns=work.partition.turns,
+            journal=[item for item in journal if item is not None],
             entries=remembered,
-            keep_s=keep_entries_s(chain.from_iterable(remembered.values()), self._now, self._guard.settings.request_memory_s),
+            keep_s=keep_entries_s(chain.from_iterable(remembered.values()), self._now, guard.settings.request_memory_s),
         )
 
     def _answer(self, offset: int, request: CallRequest) -> Journalled | None:

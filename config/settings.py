@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     publish_timeout_s: float = Field(10.0, gt=0)
     checkpoint_s: float = Field(10.0, gt=0, description="how often changed states are written to the compacted topic number-states")
     request_memory_s: int = Field(300, ge=60, description="how long a repeated request_id is answered with its first decision")
-    batch_max: int = Field(2000, ge=1, description="most requests decided in one turn of a partition")
+    batch_max: int = Field(1000, ge=1, description="about the most requests decided in one turn")
 
     watchdog_s: float = Field(10.0, ge=0, description="a worker whose event loop hangs for so long ends itself; 0: never")
     clock_tolerance_s: float = Field(2.0, gt=0, description="by how much the clocks of worker, broker and Redis may differ")

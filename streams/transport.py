@@ -27,7 +27,7 @@ from faust.types.tuples import ConsumerMessage
 from config.settings import Settings
 
 _FETCH_WAIT_MS = 100  # the driver's own 1,500 holds a seek back that long; shorter ones cost broker and worker CPU when idle
-_MAX_POLL_RECORDS = 4000
+_MAX_POLL_RECORDS = 1000
 _MOST_FETCHED_BYTES = 1 << 20  # of a partition: some 2,000 requests; a response of 4 MiB each cost 40 MB of memory
 # A worker that starts while a broker comes back may know no topics, and as the group's leader then gives nobody a partition: a storm
 # saw that last for 48 s. aiokafka hands out anew when it learns of them; by default it would look after 5 minutes.
