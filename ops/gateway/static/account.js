@@ -86,12 +86,12 @@ function item(point, tone, labels) {
     part(labels.facts, list(point.facts).map(fact)),
     part(
       labels.looked_at,
-      list(point.looked_at).map((looked) => [h("span", { class: "muted" }, `${text(looked.label)}: `), text(looked.value)]),
+      list(point.looked_at).map((looked) => [
+        h("span", { class: "muted" }, `${capital([looked.source_text, looked.label].filter(Boolean).join(", "))}: `),
+        text(looked.value),
+      ]),
     ),
-    part(
-      labels.rules,
-      list(point.rules).map((rule) => ruled(rule, labels)),
-    ),
+    part(labels.rules, list(point.rules).map(ruled)),
     point.remedy ? h("div", { class: "remedy" }, h("p", { class: "label" }, text(remedy)), h("p", {}, text(point.remedy))) : null,
   );
 }
@@ -99,7 +99,7 @@ function item(point, tone, labels) {
 function part(label, items) {
   return items.length
     ? [
-        h("p", { class: "label" }, text(label)),
+        label ? h("p", { class: "label" }, label) : null,
         h(
           "ul",
           {},
@@ -113,19 +113,19 @@ function fact(one) {
   const details = list(one.details).map((detail) => `${text(detail.label)}: ${text(detail.value)}`);
   const where = [one.event_id, one.place].filter(Boolean).join(" · ");
   return [
-    h("p", {}, [one.title, one.on].filter(Boolean).join(" · ")),
+    h("p", {}, capital([one.title, one.on].filter(Boolean).join(" · "))),
     details.length ? h("p", { class: "muted" }, details.join("; ")) : null,
     h("p", { class: "muted" }, h("code", {}, where)),
   ];
 }
 
-function ruled(rule, labels) {
+function ruled(rule) {
   const sources = list(rule.sources).map(
-    (source) => `${text(source.ref)} (${[source.level_text, source.checked_on].filter(Boolean).join(", ")})`,
+    (source) => `${text(source.ref)}: ${[source.level_text, source.checked_on].filter(Boolean).join(", ")}`,
   );
   return [
     h("p", {}, h("code", {}, text(rule.id)), ` ${text(rule.title)} `, h("span", { class: "tag" }, text(rule.severity_text))),
-    sources.length ? h("p", { class: "muted" }, `${text(labels.sources)}: ${sources.join("; ")}`) : null,
+    sources.map((source) => h("p", { class: "muted small" }, source)),
   ];
 }
 

@@ -1,8 +1,9 @@
-// Why calls are blocked: reasons over time as stacked bars, a legend that is a ranking, and the same as a table.
+// Why calls are blocked: reasons over time as stacked bars, which a pointer reads out.
 
-import { $, h, keep, put, say, svg } from "./dom.js";
+import { $, put, say, svg } from "./dom.js";
+import { legend, seriesName, showTable } from "./legend.js";
 import { arranged } from "./reasons.js";
-import { codeMeaning, codeTitle, count, minuteOf, plural, timeOf } from "./words.js";
+import { count, minuteOf, plural, timeOf } from "./words.js";
 
 const EDGE = { left: 40, right: 8, top: 10, bottom: 22 };
 const GAP = 1.5;
@@ -15,6 +16,7 @@ export function reasonsOverTime(choose) {
   let chosen = "";
   let shown = null;
   let pointed = null;
+  const ranking = legend(choose);
 
   function show() {
     if (!overview) return;
@@ -22,7 +24,7 @@ export function reasonsOverTime(choose) {
     $("range").hidden = !past;
     shown = arranged(overview, past ? Number($("range").querySelector("input:checked").value) : 600);
     draw();
-    showLegend(shown, chosen, choose);
+    ranking.show(shown, chosen);
     if ($("why-table").open) showTable(shown);
   }
 
@@ -111,65 +113,6 @@ function drawBars(chart, { bars, series, barS }, width, height, pointed) {
   chart.replaceChildren(chart.firstElementChild, ...parts); // the first is the title
 }
 
-function showLegend({ series, blocked }, chosen, choose) {
-  const most = Math.max(1, ...series.map((one) => one.total));
-  $("why-empty").hidden = series.length > 0;
-  keep(
-    $("legend"),
-    series,
-    (one) => one.code ?? "others",
-    (one) => legendItem(one, choose),
-    (item, one) => {
-      const row = item.firstElementChild;
-      const title = one.code === null ? `${one.kinds} other reasons` : codeTitle(one.code);
-      put(item, "class", one.colour);
-      say(row.querySelector(".title"), title);
-      say(row.querySelector(".count"), count(one.total));
-      row.querySelector(".weight span").style.inlineSize = `${(100 * one.total) / most}%`;
-      if (one.code === null) return;
-      put(row, "title", codeMeaning(one.code));
-      put(row, "aria-label", `${title}: ${count(one.total)} of ${plural(blocked, "blocked call", "blocked calls")}`);
-      put(row, "aria-pressed", String(one.code === chosen));
-    },
-  );
-}
-
-function legendItem(one, choose) {
-  const parts = [
-    h("span", { class: "swatch" }),
-    h("span", { class: "title" }),
-    h("span", { class: "count" }),
-    h("span", { class: "weight" }, h("span")),
-  ];
-  if (one.code === null) return h("li", {}, h("div", { class: "legend-row fixed" }, parts));
-  return h("li", {}, h("button", { class: "legend-row", type: "button", click: () => choose(one.code) }, parts));
-}
-
-function showTable({ bars, all, barS }) {
-  const [head, body] = [$("why-table").querySelector("thead"), $("why-table").querySelector("tbody")];
-  const column = (text) => h("th", { scope: "col", class: "amount" }, text);
-  const span = barS < 60 ? `${barS} s from` : `${plural(barS / 60, "minute", "minutes")} from`;
-  head.replaceChildren(
-    h(
-      "tr",
-      {},
-      h("th", { scope: "col" }, span),
-      column("Blocked calls"),
-      all.map((reason) => column(codeTitle(reason.code))),
-    ),
-  );
-  const rows = bars.map((bar, position) =>
-    h(
-      "tr",
-      {},
-      h("th", { scope: "row" }, timeOf(bar.start)),
-      h("td", { class: "amount" }, count(bar.blocked)),
-      all.map((reason) => h("td", { class: "amount" }, count(reason.perBar[position]))),
-    ),
-  );
-  body.replaceChildren(...rows.reverse());
-}
-
 function summary({ series, bars, barS, blocked }) {
   const each = barS < 60 ? `${barS} seconds` : plural(barS / 60, "minute", "minutes");
   const span = `Reasons in each ${each}, ${minuteOf(bars[0].start)} to ${minuteOf(bars.at(-1).end)}.`;
@@ -180,7 +123,7 @@ function readout({ series }, bar) {
   const reasons = series
     .map((one, index) => [one, bar.counts[index]])
     .filter(([, value]) => value)
-    .map(([one, value]) => `${one.code === null ? "others" : codeTitle(one.code)} ${count(value)}`);
+    .map(([one, value]) => `${seriesName(one)} ${count(value)}`);
   return [
     `${timeOf(bar.start)} to ${timeOf(bar.end)}: ${count(bar.blocked)} blocked, ${count(bar.approved)} approved`,
     ...reasons,

@@ -17,6 +17,7 @@ const WORDS = {
     gone: "The log no longer holds a decision of this request.",
     cannot: "The gateway cannot explain this now.",
     again: "Try again",
+    call: "The call",
     record: "The record",
   },
   nl: {
@@ -29,6 +30,7 @@ const WORDS = {
     gone: "Het logboek bevat geen besluit over dit verzoek meer.",
     cannot: "De gateway kan dit nu niet uitleggen.",
     again: "Opnieuw proberen",
+    call: "Het gesprek",
     record: "Het record",
   },
 };
@@ -51,7 +53,7 @@ export function explanations() {
     fill(words, outcomeOf(call.record), h("p", { class: "muted" }, words.wait));
     const query = new URLSearchParams({ lang, at: call.id });
     const shown = await getJson(`/v1/decisions/${encodeURIComponent(call.record.request_id)}/explanation?${query}`).then(
-      (explanation) => [explanation.outcome, account(explanation)],
+      (explanation) => [explanation.outcome, account(explanation, words.call)],
       (error) => [null, trouble(error, words)],
     );
     if (ours !== asked) return; // another call, or language, was asked for meanwhile

@@ -4,6 +4,7 @@ import { $, h, put, say, svg } from "./dom.js";
 import { count, millis, momentOf, percent, plural, rate, timeOf } from "./words.js";
 
 const SPARK_SLOTS = 30;
+const SPARK_LEAST = 12;
 const MEASURED = {
   due_to_read: "from the moment a call was due",
   log_times: "by Kafka's log times",
@@ -114,12 +115,13 @@ function showLag(workers) {
 
 function drawSpark(element, values, most) {
   const shown = values.slice(-SPARK_SLOTS);
-  put(element, "viewBox", `0 0 ${SPARK_SLOTS * 4} 36`);
+  const room = Math.max(SPARK_LEAST, shown.length);
+  put(element, "viewBox", `0 0 ${room * 4} 36`);
   put(element, "preserveAspectRatio", "none");
   element.replaceChildren(
     ...shown.map((value, position) => {
       const height = value ? Math.max(1, (value / most) * 36) : 0;
-      return svg("rect", { x: (SPARK_SLOTS - shown.length + position) * 4, y: 36 - height, width: 3, height });
+      return svg("rect", { x: (room - shown.length + position) * 4, y: 36 - height, width: 3, height });
     }),
   );
 }

@@ -1,6 +1,6 @@
 // The reasons of a stretch of time, put into bars and series: what chart.js draws.
 
-const SERIES = 6;
+const SERIES = 8;
 const BARS_LEAST = 12;
 const BARS_MOST = 60;
 
