@@ -1,0 +1,473 @@
+"""``ringfence explain``: every code in both languages, every worked case put into words, and the command on a real broker."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
+from pathlib import Path
+from string import Formatter
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from pydantic import BaseModel
+
+from config.rulebook import load_rulebook
+from ops.audit.records import APPROVED, BLOCKED, LogRecord
+from ops.explain import behind
+from ops.explain.catalogue import LANGUAGES, TEXTS, CodeText, catalogue
+from ops.explain.explanation import Explanation, explain
+from ops.explain.known import Known
+from ops.explain.places import Place, parse_place
+from ops.explain.run import explained
+from ops.explain.terminal import print_explanation
+from ops.explain.waiting import PASSING
+from ops.explain.wording import LABELS
+from rules.codes import ALL_CODES, REASON_CODES
+from rules.decide import decide
+from rules.decision import Decision
+from rules.e164 import masked
+from rules.errors import StateError
+from rules.events import FACT_MODELS, REFERENCE_KEYS, REFERENCE_MODELS, REQUEST_TOPIC, read_event
+from rules.facts import NumberFacts
+from rules.instants import parse_instant
+from rules.recall import recall, stop_of
+from rules.reference import Reference
+from streams.topics import ensure_topics
+from tests.cases import worked_cases
+from tests.harness import Client, Running, encode, guard_settings
+from tests.scene import NOW, REFERENCE, ask, callee, consent, fresh, number, numbers, objection, outcome, party, request, running_scene
+from tests.servers import wait_for
+
+ROOT = Path(__file__).parent.parent
+BOOK = load_rulebook()
+FILES = {lang: tomllib.loads((TEXTS / f"{lang}.toml").read_text(encoding="utf-8")) for lang in LANGUAGES}
+
+
+def words(lang: str) -> Iterator[str]:
+    """Every text of a language that is said of codes, and the phrases and notes."""
+    yield from (entry[field] for entry in FILES[lang]["codes"].values() for field in CodeText._fields)
+    yield from (text for table in ("phrases", "notes") for text in FILES[lang][table].values())
+
+
+# --- The catalogue ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_code_has_a_name_a_meaning_and_a_remedy(lang: str):
+    """And no text is about a code that a decision cannot carry."""
+    codes = FILES[lang]["codes"]
+    assert set(codes) == set(ALL_CODES)
+    assert {
+        code for code, entry in codes.items() if set(entry) != set(CodeText._fields) or not all(map(str.strip, entry.values()))
+    } == set()
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_texts_name_no_code_that_does_not_exist(lang: str):
+    """Codes and commands in running text are real ones; rule ids are those of the rulebook."""
+    said = " ".join(words(lang))
+    assert set(re.findall(r"\b(?:OK|[SEPW])_[A-Z0-9_]+\b", said)) <= set(ALL_CODES)
+    titles = FILES[lang]["rules"]
+    assert set(re.findall(r"\b[A-Z]-\d\d\b", " ".join([said, *titles, *titles.values()]))) <= {rule.id for rule in BOOK.rules}
+
+
+def test_both_languages_say_the_same_things():
+    """The same tables and keys, and the same figures, dates and parties in each text. English needs no table for words that it is."""
+    english, dutch = FILES["en"], FILES["nl"]
+    for table in ("phrases", "notes", "regimes", "severities", "levels", "topics"):
+        assert set(english[table]) == set(dutch[table]), table
+    assert set(english["fields"]) <= set(dutch["fields"])
+    assert set(english["values"]) <= set(dutch["values"])
+
+    def filled_in(entry: dict[str, str]) -> set[str]:
+        return {name for text in entry.values() for _, name, _, _ in Formatter().parse(text) if name}
+
+    differing = {code for code in ALL_CODES if filled_in(english["codes"][code]) != filled_in(dutch["codes"][code])}
+    assert differing - {"E_SOLICITED_UNCLEAR"} == set()  # Dutch need not repeat the subject
+
+
+def test_every_rule_that_can_give_a_code_has_a_dutch_title():
+    """Also each period of a rule that says something else than the newest."""
+    titles = FILES["nl"]["rules"]
+    newest = {rule.id: rule for rule in BOOK.rules}
+    giving = {rule.id for rule in BOOK.rules if rule.gives}
+    assert giving - set(titles) == set()
+    older = {f"{rule.id} {rule.first_day}" for rule in BOOK.rules if rule.gives and rule.summary != newest[rule.id].summary}
+    assert {key for key in titles if " " in key} == older
+
+
+@pytest.mark.parametrize("lang", ["nl"])
+def test_every_field_and_every_word_of_the_contract_has_a_term(lang: str):
+    """English falls back on the contract's own words; Dutch must not."""
+    fields, values = set[str](), set[str]()
+
+    def look(model: type[BaseModel]) -> None:
+        for name, field in model.model_fields.items():
+            fields.add(name)
+            note(field.annotation)
+
+    def note(annotation: Any) -> None:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            look(annotation)
+        for inner in get_args(annotation):
+            if isinstance(inner, str):
+                values.add(inner)
+            else:
+                note(inner)
+
+    for model in FACT_MODELS.values():
+        look(model)
+    paths = {path.partition(".")[::2] for looked in behind._FIELDS.values() for path in looked}
+    for model, source in ((REFERENCE_MODELS["parties"], "responsible"), (REFERENCE_MODELS["caller-numbers"], "caller_number")):
+        for name in {field for of, field in paths if of == source}:
+            fields.add(name)
+            note(model.model_fields[name].annotation)
+    fields |= {field for _, field in paths} - {"number"}
+    for union in ("Purpose", "Promotion", "DiallingMode"):
+        values.update(get_args(getattr(sys.modules["rules.requests"], union)))
+    assert fields - set(FILES[lang]["fields"]) - {"event_id", "number", "sha256"} == set()
+    assert values - set(FILES[lang]["values"]) == set()
+    assert set(FILES[lang]["topics"]) >= {*FACT_MODELS, *REFERENCE_MODELS}
+
+
+def test_what_codes_lean_on_is_there():
+    """Codes, topics and fields of the tables in behind.py exist, and so do the codes that pass with time."""
+    assert set(behind._FIELDS) <= set(ALL_CODES)
+    assert set(PASSING) <= set(REASON_CODES)
+    assert all(any(code.startswith(start) for code in ALL_CODES) for start in behind._TOPICS)
+    assert {topic for topics in behind._TOPICS.values() for topic in topics} <= set(FACT_MODELS)
+
+
+def test_a_language_without_texts_is_refused():
+    with pytest.raises(ValueError, match="en, nl"):
+        catalogue("de")
+
+
+# --- Places ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_read_as_it_is_written():
+    for text in ("approved-0@0", "blocked-12@345678"):
+        assert str(parse_place(text)) == text
+    assert parse_place("blocked-3@12") == Place(BLOCKED, 3, 12)
+
+
+@pytest.mark.parametrize("text", ["", "blocked-3", "blocked@3", "rejected-1@2", "blocked-3@-1", "blocked-3@1 ", "3@17"])
+def test_what_is_no_place_is_refused(text: str):
+    with pytest.raises(ValueError, match="blocked-3@1234"):
+        parse_place(text)
+
+
+# --- The pure part ---------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """Decides one request by some facts, and explains it from the logs that this would have left behind in one partition."""
+
+    def __init__(self, facts: list[dict[str, Any]], asked: dict[str, Any], now: str | None = None) -> None:
+        self.logs: dict[str, list[LogRecord]] = {topic: [] for topic in (REQUEST_TOPIC, *FACT_MODELS, *REFERENCE_MODELS)}
+        self.now_ms = parse_instant(NOW) // 1000
+        self.asked = asked
+        for fact in facts:
+            self.put(fact["topic"], fact["value"], fact.get("key"))
+        self.put(REQUEST_TOPIC, asked)
+        self.decision = self._decided(parse_instant(now or asked["dial_at"]))
+        self.outputs = [self._output(self.decision)]
+
+    def put(self, topic: str, value: dict[str, Any] | None, key: str | None = None) -> LogRecord:
+        key = key or (value or {})[REFERENCE_KEYS.get(topic, "number")]
+        record = LogRecord(len(self.logs[topic]), self.now_ms, key.encode(), None if value is None else encode(value))
+        self.logs[topic].append(record)
+        return record
+
+    def recalled(self, topic: str, value: dict[str, Any]) -> Decision:
+        """Take the approval back for a fact."""
+        stop = self.put(topic, value)
+        cause = stop_of(read_event(topic, stop.key, stop.value)[0], topic, stop.offset, stop.log_time_ms)
+        assert cause is not None
+        self.now_ms += 10
+        taken_back = recall(self.decision, [cause], BOOK.version, parse_instant(self.decision.decided_at) + 10, self._ends())
+        self.outputs.append(self._output(taken_back, BLOCKED))
+        return taken_back
+
+    def explained(self, book=BOOK, without: tuple[str, ...] = (), begins: dict[str, int] | None = None) -> Explanation:
+        """Explain it; of topics that are left out, the log no longer has a record."""
+        bounds = {topic: ((begins or {}).get(topic, 0), len(log)) for topic, log in self.logs.items()}
+        known = Known(0, 1, book, bounds)
+        for topic, record in self.outputs:
+            known.add(topic, record)
+        for topic, log in self.logs.items():
+            for record in log if topic not in without else ():
+                known.add(topic, record)
+        case = known.case_of(self.decision.number)
+        assert case is not None
+        explanation = explain(self.decision.request_id, case, known, book)
+        assert explanation is not None
+        return explanation
+
+    def _ends(self) -> dict[str, int]:
+        return {topic: len(self.logs[topic]) for topic in (*FACT_MODELS, *REFERENCE_MODELS)}
+
+    def _decided(self, now: int) -> Decision:
+        known, reference = NumberFacts(), Reference()
+        for topic in REFERENCE_MODELS:
+            for record in self.logs[topic]:
+                if record.value is None:
+                    reference.remove(topic, record.key.decode())
+                else:
+                    reference.put(topic, read_event(topic, record.key, record.value)[0])
+        for topic in FACT_MODELS:
+            for record in self.logs[topic]:
+                if record.key.decode() == self.asked["number"]:
+                    known.apply(read_event(topic, record.key, record.value)[0], record.log_time_ms)
+        asked, _ = read_event(REQUEST_TOPIC, self.asked["number"].encode(), encode(self.asked))
+        return decide(asked, known, reference, BOOK, now, self._ends())
+
+    def _output(self, decision: Decision, topic: str | None = None) -> tuple[str, LogRecord]:
+        topic = topic or (APPROVED if decision.approved else BLOCKED)
+        return topic, LogRecord(0, self.now_ms, decision.number.encode(), encode(decision), [("input-offset", b"0")])
+
+
+def of_scene(of: str, *facts: tuple[str, dict[str, Any]], **fields: Any) -> Told:
+    """A request of the scene's caller for a number, with facts about it and reference entries over those of the scene."""
+    return Told([{"topic": topic, "value": value} for topic, value in (*REFERENCE, *facts)], request(of, **fields))
+
+
+def points(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {point["code"]: point for point in told["decided"]["points"]}
+
+
+@pytest.mark.parametrize("line", worked_cases(), ids=lambda line: str(line["case"]))
+def test_every_worked_case_is_explained_in_both_languages(line: dict[str, Any]):
+    """Each code once, with the rules and facts of the record behind them; every text filled in, and nothing personal in it."""
+    case = Told(line["facts"], line["request"])
+    explanation = case.explained()
+    record = case.decision
+    assert explanation.confirmed
+    assert explanation.difference is None
+    for lang in LANGUAGES:
+        told = explanation.as_json(lang)
+        said = told["decided"]["points"]
+        expected = [*record.reasons, *([record.basis] if record.basis else []), *record.warnings]
+        assert [point["code"] for point in said] == expected
+        carrying = [point for point in said if point["kind"] != "warning"]
+        assert {rule["id"] for point in carrying for rule in point["rules"]} == set(record.rules)
+        assert {fact["event_id"] for point in carrying for fact in point["facts"]} >= set(record.evidence)
+        assert told["decided"]["notes"] == []
+        assert set(told["labels"]) == set(LABELS)
+        text = json.dumps(told, ensure_ascii=False)
+        assert "…" not in text
+        assert record.number not in text
+        refs = {line["request"].get("person_ref")} | {fact["value"].get("person_ref") for fact in line["facts"] if fact["value"]}
+        assert [ref for ref in refs if ref and f'"{ref}"' in text] == []
+        print_explanation(told)
+
+
+def test_each_code_has_the_facts_and_rules_of_its_own():
+    """Two consents fail differently, and each code names the one that it is about."""
+    of = number(1)
+    bundled, unproven = consent(of, capture="bundled_clause"), consent(of, evidence=None)
+    said = points(of_scene(of, bundled, unproven).explained().as_json())
+    assert [fact["event_id"] for fact in said["E_CONSENT_BUNDLED"]["facts"]] == [bundled[1]["event_id"]]
+    assert [fact["event_id"] for fact in said["E_CONSENT_UNPROVEN"]["facts"]] == [unproven[1]["event_id"]]
+    assert [rule["id"] for rule in said["E_CONSENT_UNPROVEN"]["rules"]] == ["B-02"]
+
+
+def test_a_fact_is_told_with_its_dates_its_parties_and_its_proof():
+    """What an officer looks up first; sources of the rule with their level beside it."""
+    of = number(2)
+    told = of_scene(of, consent(of, person_ref="p-9"), callee(of)).explained().as_json()
+    (fact,) = points(told)["E_CONSENT_UNPROVEN"]["facts"]
+    details = {detail["field"]: detail["value"] for detail in fact["details"]}
+    assert (fact["topic"], fact["at"], fact["on"]) == ("consents", "2026-11-20T10:00:00Z", "20 November 2026, 11:00")
+    assert fact["place"] == "consents-0@0"
+    assert (details["party_ids"], details["subjects"], details["evidence"]) == ("A", "energy", "https://example.org/1")
+    assert details["person_ref"].startswith("person ")
+    source = points(told)["E_CONSENT_UNPROVEN"]["rules"][0]["sources"][0]
+    assert source["ref"] == next(rule for rule in BOOK.rules if rule.id == "B-03").sources[0].ref
+    assert source["level"] == "V2"
+
+
+def test_persons_are_letters_so_that_one_sees_that_they_differ():
+    """The giver and the person meant are two; unmasked they stand there as they are."""
+    told = of_scene(number(3), consent(number(3), person_ref="p-9"), callee(number(3)))
+    masked_told, full = told.explained().as_json(), told.explained().as_json(unmasked=True)
+
+    def persons(said: dict[str, Any]) -> set[str]:
+        point = points(said)["E_CONSENT_UNPROVEN"]
+        given = {detail["value"] for fact in point["facts"] for detail in fact["details"] if detail["field"] == "person_ref"}
+        return given | {looked["value"] for looked in point["looked_at"]}
+
+    assert persons(masked_told) == {"person A", "person B"}
+    assert persons(full) == {"p-9", "p-1"}
+    assert (masked_told["number"], full["number"]) == (masked(number(3)), number(3))
+
+
+def test_a_number_within_an_id_or_an_address_is_masked():
+    """However it is written there."""
+    of = number(4)
+    national = "0" + of.removeprefix("+31")
+    facts = [consent(of, event_id=f"c-{of}", evidence={"uri": f"https://crm.example/{national}", "sha256": "00"})]
+    asked = {"request_id": f"q-{national}-1"}
+    assert of[3:] not in json.dumps(of_scene(of, *facts, **asked).explained().as_json())
+    assert of[3:] in json.dumps(of_scene(of, *facts, **asked).explained().as_json(unmasked=True))
+
+
+def test_what_would_have_to_change_names_party_and_date():
+    """In English and in Dutch: only a later consent that names the caller."""
+    of = number(5)
+    case = of_scene(of, party(name="Zonnig BV"), consent(of, at="2026-01-01T10:00:00Z"), objection(of, at="2026-03-03T09:05:00Z"))
+    explanation = case.explained()
+    english, dutch = (points(explanation.as_json(lang))["E_OBJECTION"]["remedy"] for lang in LANGUAGES)
+    assert "Zonnig BV (A)" in english
+    assert "later than the objection of 3 March 2026, 10:05" in english
+    assert "Zonnig BV (A)" in dutch
+    assert "later is gegeven dan het bezwaar van 3 maart 2026, 10:05" in dutch
+
+
+def test_what_passes_with_time_says_when():
+    """Saturday evening: Sunday is no way out, Monday at nine is. A rest of 72 hours ends on a day with its hours."""
+    of = number(6)
+    late = of_scene(of, consent(of), callee(of), dial_at="2026-11-21T17:00:00Z")
+    point = points(late.explained().as_json())["E_TIME_WINDOW"]
+    assert point["clears_at"] == "2026-11-23T08:00:00Z"
+    assert point["remedy"].endswith("gone from 23 November 2026, 09:00.")
+    dropped = of_scene(of, consent(of), callee(of), outcome(of, "silent", at="2026-11-23T12:00:00Z"))
+    said = points(dropped.explained().as_json())
+    assert said["P_ATTEMPT_CAP"]["clears_at"] == "2026-11-24T07:00:00Z"
+    assert said["P_COOLDOWN"]["clears_at"] == "2026-11-27T07:00:00Z"
+
+
+def test_a_suspension_is_told_with_the_record_that_could_not_be_read():
+    """It has no event_id; its place says where it is."""
+    of = number(8)
+    case = of_scene(of, consent(of), callee(of))
+    case.logs["objections"].append(LogRecord(0, case.now_ms, of.encode(), b"{"))
+    state = msgspec.structs.replace(
+        case.decision, decision="blocked", basis=None, valid_until=None, reasons=["S_QUARANTINED"], rules=[]
+    )
+    case.decision = msgspec.structs.replace(state, evidence=[], as_of={**state.as_of, "objections": 1})
+    case.outputs = [case._output(case.decision)]
+    explanation = case.explained()
+    assert explanation.confirmed
+    (fact,) = points(explanation.as_json())["S_QUARANTINED"]["facts"]
+    assert (fact["topic"], fact["event_id"], fact["place"]) == ("objections", None, "objections-0@0")
+
+
+def test_a_record_that_the_facts_do_not_give_is_a_finding():
+    """It is told, not smoothed over; its own codes are explained all the same."""
+    case = of_scene(number(9), consent(number(9)), callee(number(9)))
+    assert case.decision.approved
+    case.decision = msgspec.structs.replace(
+        case.decision, decision="blocked", basis=None, valid_until=None, reasons=["E_NO_BASIS"], rules=["B-01"], evidence=[]
+    )
+    case.outputs = [case._output(case.decision)]
+    explanation = case.explained()
+    assert not explanation.confirmed
+    told = explanation.as_json()
+    assert told["check"]["result"] == "differs"
+    assert "decision blocked, not approved" in told["check"]["difference"]
+    assert [rule["id"] for rule in points(told)["E_NO_BASIS"]["rules"]] == ["B-01"]
+
+
+def test_another_rulebook_is_told(tmp_path: Path):
+    """The decision is not taken again by law that it was not taken by."""
+    own = tmp_path / "own.toml"
+    own.write_text("[[parameter.approval_ttl_s]]\nfrom = 2026-01-01\nvalue = 30\n")
+    told = of_scene(number(10), consent(number(10))).explained(load_rulebook(overrides=own)).as_json()
+    assert told["check"]["result"] == "not_taken_again"
+    (note,) = told["decided"]["notes"]
+    assert note["code"] == "other_rulebook"
+    assert BOOK.version in note["text"]
+    assert [fact["topic"] for fact in points(told)["OK_CONSENT"]["facts"]] == ["consents"]
+
+
+def test_facts_and_requests_that_are_gone_are_told():
+    """What is left is explained from the record."""
+    of = number(11)
+    case = of_scene(of, objection(of))
+    without_request = case.explained(without=(REQUEST_TOPIC,)).as_json()
+    assert [note["code"] for note in without_request["decided"]["notes"]] == ["request_gone"]
+    assert points(without_request)["E_OBJECTION"]["facts"]
+    without_facts = case.explained(without=("objections",), begins={"objections": 1}).as_json("nl")
+    assert [note["code"] for note in without_facts["decided"]["notes"]] == ["facts_gone", "evidence_gone"]
+    assert without_facts["check"] == {**without_facts["check"], "result": "not_taken_again", "difference": None}
+    point = points(without_facts)["E_OBJECTION"]
+    assert ([rule["id"] for rule in point["rules"]], point["facts"]) == (["O-01"], [])
+    assert "later is gegeven dan het bezwaar." in point["remedy"]
+
+
+def test_an_answer_without_a_look_at_the_facts_is_told_as_that():
+    case = of_scene(number(12), consent(number(12)))
+    case.decision = msgspec.structs.replace(
+        case.decision, decision="blocked", basis=None, valid_until=None, reasons=["S_STATE_STALE"], rules=[], evidence=[]
+    )
+    case.outputs = [case._output(case.decision)]
+    told = case.explained().as_json()
+    assert [note["code"] for note in told["decided"]["notes"]] == ["refused_unseen"]
+    assert told["check"]["result"] == "not_taken_again"
+
+
+def test_a_day_before_every_regime_is_explained():
+    """No law covers it, so there is no regime, no rule and no figure to tell."""
+    told = of_scene(number(13), consent(number(13)), dial_at="2008-01-01T12:00:00Z").explained().as_json()
+    assert told["regime"] is None
+    assert list(points(told)) == ["S_STATE_UNAVAILABLE"]
+
+
+def test_a_recall_is_told_beside_its_approval_and_alone():
+    """The approval with its basis, the recall with the objection; without the approval the recall is what is left."""
+    of = number(14)
+    case = of_scene(of, consent(of), callee(of))
+    stop = objection(of)
+    case.recalled(*stop)
+    explanation = case.explained()
+    assert (explanation.outcome, explanation.confirmed) == ("recalled", True)
+    told = explanation.as_json()
+    assert list(points(told)) == ["OK_CONSENT"]
+    (taken_back,) = told["recalls"]
+    assert [point["code"] for point in taken_back["points"]] == ["E_OBJECTION"]
+    assert [fact["event_id"] for fact in taken_back["points"][0]["facts"]] == [stop[1]["event_id"]]
+    assert taken_back["points"][0]["rules"][0]["id"] == "O-01"
+    case.outputs.pop(0)
+    alone = case.explained().as_json()
+    assert (alone["outcome"], [note["code"] for note in alone["decided"]["notes"]]) == ("recalled", ["approval_gone"])
+    assert [fact["event_id"] for fact in points(alone)["E_OBJECTION"]["facts"]] == [stop[1]["event_id"]]
+
+
+def test_the_period_of_a_rule_is_that_of_the_day_of_the_call():
+    """N-01 said something else until 30 June 2021, in Dutch too."""
+    periods = [rule for rule in BOOK.rules if rule.id == "N-01"]
+    assert [catalogue("nl").title(rule) for rule in periods] == [FILES["nl"]["rules"]["N-01 2020-03-01"], FILES["nl"]["rules"]["N-01"]]
+    assert periods[0].last_day == date(2021, 6, 30)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_on_a_narrow_terminal_everything_folds(width: int, lang: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """No line is longer than the terminal, and nothing is cut off."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = of_scene(number(15), consent(number(15)), objection(number(15))).explained().as_json(lang)
+    print_explanation(told)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(len(line) for line in plain.splitlines()) <= width
+    squeezed = "".join(plain.split())
+    for text in (told["headline"], points(told)["E_OBJECTION"]["meaning"], points(told)["E_OBJECTION"]["remedy"]):
+        assert "".join(text.split()) in squeezed
+
+
+def test_over_a_pipe_a_paragraph_is_one_line(capsys: pytest.CaptureFixture):
+    """For grep; and no control character of a record reaches the reader."""
+    case = of_scene(number(16), consent(number(16), subjects=["energy\x1b[2J"]))
+    print_explanation(case.explained().as_json())
+    out = capsys.readouterr().out
+    assert any(line.strip() == points(case.explained().as_json())["E_CONSENT_SUBJECT"]["meaning"] for line in out.splitlines())
+    assert "\x1b" not in out
+    assert "\\x1b[2J" in out
