@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import date
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pydantic import BaseModel
 
@@ -25,6 +27,7 @@ from ops.explain.explanation import Explanation, explain
 from ops.explain.known import Known
 from ops.explain.places import Place, parse_place
 from ops.explain.run import explained
+from ops.explain.search import Search
 from ops.explain.terminal import print_explanation
 from ops.explain.waiting import PASSING
 from ops.explain.wording import LABELS
@@ -38,13 +41,11 @@ from rules.facts import NumberFacts
 from rules.instants import parse_instant
 from rules.recall import recall, stop_of
 from rules.reference import Reference
-from streams.topics import ensure_topics
+from streams.log_reader import LogReader
 from tests.cases import worked_cases
-from tests.harness import Client, Running, encode, guard_settings
-from tests.scene import NOW, REFERENCE, ask, callee, consent, fresh, number, numbers, objection, outcome, party, request, running_scene
-from tests.servers import wait_for
+from tests.harness import Client, Running, encode, guard_settings, ringfence
+from tests.scene import NOW, REFERENCE, ask, callee, consent, home, number, numbers, objection, outcome, party, request, running_scene
 
-ROOT = Path(__file__).parent.parent
 BOOK = load_rulebook()
 FILES = {lang: tomllib.loads((TEXTS / f"{lang}.toml").read_text(encoding="utf-8")) for lang in LANGUAGES}
 
@@ -340,8 +341,8 @@ def test_what_passes_with_time_says_when():
     assert point["remedy"].endswith("gone from 23 November 2026, 09:00.")
     dropped = of_scene(of, consent(of), callee(of), outcome(of, "silent", at="2026-11-23T12:00:00Z"))
     said = points(dropped.explained().as_json())
-    assert said["P_ATTEMPT_CAP"]["clears_at"] == "2026-11-24T07:00:00Z"
-    assert said["P_COOLDOWN"]["clears_at"] == "2026-11-27T07:00:00Z"
+    assert said["P_ATTEMPT_CAP"]["clears_at"] == "2026-11-24T08:00:00Z"
+    assert said["P_COOLDOWN"]["clears_at"] == "2026-11-27T08:00:00Z"
 
 
 def test_a_suspension_is_told_with_the_record_that_could_not_be_read():
@@ -471,3 +472,243 @@ def test_over_a_pipe_a_paragraph_is_one_line(capsys: pytest.CaptureFixture):
     assert any(line.strip() == points(case.explained().as_json())["E_CONSENT_SUBJECT"]["meaning"] for line in out.splitlines())
     assert "\x1b" not in out
     assert "\\x1b[2J" in out
+
+
+# --- The search ------------------------------------------------------------------------------------------------------------
+
+
+class FewRecords:
+    """Stands in for the log: output records by partition with their log times, and a note of every range that was read."""
+
+    def __init__(self, records: dict[TopicPartition, list[tuple[int, bytes]]]) -> None:
+        self.records = records
+        self.read_of: list[tuple[TopicPartition, int, int]] = []
+
+    async def ends(self, tps: Any) -> dict[TopicPartition, int]:
+        return {tp: len(self.records.get(tp, [])) for tp in tps}
+
+    async def since(self, tps: Any, time_ms: int) -> dict[TopicPartition, int]:
+        return {tp: sum(at < time_ms for at, _ in self.records.get(tp, [])) for tp in tps}
+
+    async def read(self, ranges: Any, take: Any) -> None:
+        for tp, (begin, end) in ranges.items():
+            self.read_of += [(tp, begin, end)] if begin < end else []
+            await take(
+                [
+                    SimpleNamespace(topic=tp.topic, partition=tp.partition, offset=offset, timestamp=at, key=b"", value=raw, headers=())
+                    for offset, (at, raw) in enumerate(self.records.get(tp, []))
+                    if begin <= offset < end
+                ]
+            )
+
+
+async def test_the_search_goes_back_in_steps_and_no_further_than_it_has_to():
+    """Nothing is read twice; what is older than the find is not read; a number is looked for in its partition alone."""
+    settings = guard_settings("127.0.0.1:1", "redis://127.0.0.1:1/0", "t.", partitions=2)
+    of, now, hour = number(20), 10**12, 3_600_000
+    meant = of_scene(of, objection(of)).decision
+    other = of_scene(of, objection(of)).decision
+    raw, noise = encode(meant), encode(other)
+    home_tp = TopicPartition(settings.topic(BLOCKED), home(of, 2))
+    away_tp = TopicPartition(settings.topic(BLOCKED), 1 - home(of, 2))
+    ages = [(200 * hour, noise), (100 * hour, noise), (30 * hour, raw), (20 * hour, noise), (0, noise)]
+    records = {home_tp: [(now - age, value) for age, value in ages], away_tp: [(now - 1, noise)]}
+
+    log, told = FewRecords(records), list[str]()
+    search = Search(settings, log, meant.request_id, None, lambda what, _records: told.append(what))
+    (found,) = await search.newest(0, now)
+    assert found.place == Place(BLOCKED, home_tp.partition, 2)
+    assert list(dict.fromkeys(told)) == ["the last hour", "the last day", "the last week"]
+    assert [one for one in log.read_of if one[0] == home_tp] == [(home_tp, 4, 5), (home_tp, 3, 4), (home_tp, 1, 3)]
+
+    log = FewRecords(records)
+    assert len(await Search(settings, log, meant.request_id, of, lambda *_: None).newest(0, now)) == 1
+    assert {tp for tp, _, _ in log.read_of} == {home_tp}
+    log = FewRecords(records)
+    assert await Search(settings, log, meant.request_id, None, lambda *_: None).newest(now - 25 * hour, now) == []
+    assert min(begin for tp, begin, _ in log.read_of if tp == home_tp) == 3
+    log = FewRecords(records)
+    assert await Search(settings, log, "nobody-asked", None, lambda *_: None).newest(0, now) == []
+    assert min(begin for tp, begin, _ in log.read_of if tp == home_tp) == 0
+
+
+# --- On a real broker ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def guard(kafka: str, redis_url: str) -> AsyncIterator[Running]:
+    """One guard for all tests of this file; each uses numbers of its own."""
+    async with running_scene(kafka, redis_url) as guard:
+        yield guard
+
+
+def environment(guard: Client) -> dict[str, str]:
+    """An officer's environment, by which the command finds the guard."""
+    its = guard.settings
+    return {"RINGFENCE_KAFKA": its.kafka, "RINGFENCE_TOPIC_PREFIX": its.topic_prefix, "RINGFENCE_PARTITIONS": str(its.partitions)}
+
+
+def place_of(client: Client, request_id: str, topic: str) -> Place:
+    """Where the first record of a request stands in an output topic."""
+    name = client.settings.topic(topic)
+    return next(
+        Place(topic, one.partition, one.offset) for one in client.records if one.topic == name and request_id.encode() in one.value
+    )
+
+
+@pytest.mark.broker
+async def test_an_approval_is_found_and_explained(guard: Running):
+    """With its basis and the consent behind it, as it stands in the log."""
+    (of,) = numbers(1)
+    given = consent(of)
+    await guard.client.put_all([given, callee(of)])
+    decision = await ask(guard.client, of)
+    explanation = await explained(guard.client.settings, decision["request_id"])
+    assert explanation is not None
+    assert (explanation.outcome, explanation.confirmed) == ("approved", True)
+    told = explanation.as_json()
+    assert told["valid_until"]["at"] == decision["valid_until"]
+    assert [fact["event_id"] for fact in points(told)["OK_CONSENT"]["facts"]] == [given[1]["event_id"]]
+    assert told["decided"]["at"] == str(place_of(guard.client, decision["request_id"], APPROVED))
+
+
+@pytest.mark.broker
+async def test_a_blocked_call_is_explained_by_the_command(guard: Running):
+    """In both languages, masked unless it is asked otherwise, as text and as JSON; by request, by number and by place."""
+    (of,) = numbers(1)
+    stop = objection(of, at="2026-03-03T09:05:00Z")
+    await guard.client.put_all([stop])
+    request_id = (await ask(guard.client, of))["request_id"]
+    settings = environment(guard.client)
+    english = await ringfence(settings, "explain", request_id)
+    assert (english.code, english.err) == (0, "")
+    assert english.out.startswith(f"{request_id}  Blocked on 23 November 2026, 14:00\n")
+    assert f"objection {stop[1]['event_id']}, 3 March 2026, 10:05 (advertiser: A)" in english.out
+    assert masked(of) in english.out
+    assert of not in english.out
+    assert of in (await ringfence(settings, "explain", request_id, "--unmasked")).out
+    dutch = await ringfence(settings, "explain", request_id, "--lang", "nl", "--number", of)
+    assert dutch.code == 0
+    assert "het bezwaar van 3 maart 2026, 10:05" in dutch.out
+    place = place_of(guard.client, request_id, BLOCKED)
+    answered = await ringfence(settings, "explain", request_id, "--json", "--at", str(place))
+    told = json.loads(answered.out)
+    assert (told["outcome"], told["check"]["result"], told["decided"]["at"]) == ("blocked", "confirmed", str(place))
+    assert "E_OBJECTION" in points(told)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("where", ["newest first", "at the approval", "at the recall"])
+async def test_a_recall_is_found_with_its_approval(guard: Running, where: str):
+    """Whichever of the two is looked at first, both are told."""
+    (of,) = numbers(1)
+    await guard.client.put_all([consent(of), callee(of)])
+    decision = await ask(guard.client, of)
+    assert decision["decision"] == "approved"
+    stop = objection(of)
+    await guard.client.put(*stop)
+    await guard.client.decisions_of(decision["request_id"], 2)
+    topic = {"at the approval": APPROVED, "at the recall": BLOCKED}.get(where)
+    at = None if topic is None else place_of(guard.client, decision["request_id"], topic)
+    explanation = await explained(guard.client.settings, decision["request_id"], at=at)
+    assert explanation is not None
+    told = explanation.as_json("nl")
+    assert (told["outcome"], told["check"]["result"]) == ("recalled", "confirmed")
+    assert told["headline"] == "Ingetrokken op 23 november 2026, 14:00: de goedkeuring geldt niet meer"
+    assert list(points(told)) == ["OK_CONSENT"]
+    assert [fact["event_id"] for fact in told["recalls"][0]["points"][0]["facts"]] == [stop[1]["event_id"]]
+
+
+@pytest.mark.broker
+async def test_a_broken_objection_is_shown_as_what_suspends(guard: Running):
+    """The guard and the explanation agree on which record it is."""
+    (of,) = numbers(1)
+    broken = await guard.client.put_raw("objections", of.encode(), b"{")
+    decision = await ask(guard.client, of)
+    explanation = await explained(guard.client.settings, decision["request_id"], number=of)
+    assert explanation is not None
+    assert explanation.confirmed
+    (fact,) = points(explanation.as_json())["S_QUARANTINED"]["facts"]
+    assert fact["place"] == f"objections-{broken.partition}@{broken.offset}"
+
+
+@pytest.mark.broker
+async def test_what_is_not_there_is_not_found(guard: Running):
+    """Another id, another number, another place, a time to come: exit code 1, with nothing on standard output."""
+    one, other = numbers(2)
+    decision = await ask(guard.client, one)
+    settings, request_id = environment(guard.client), decision["request_id"]
+    place = place_of(guard.client, request_id, BLOCKED)
+    for missing in (
+        ("nobody-asked",),
+        (request_id, "--number", other),
+        (request_id, "--at", str(place._replace(offset=10**6))),
+        (request_id, "--at", str(place._replace(topic=APPROVED))),
+        (request_id, "--at", str(place._replace(partition=99))),
+        (request_id, "--since", "2999-01-01T00:00:00Z"),
+    ):
+        ended = await ringfence(settings, "explain", *missing)
+        assert (ended.code, ended.out) == (1, ""), missing
+        assert "no decision of this request" in ended.err
+        assert other not in ended.err
+    assert (await ringfence(settings, "explain", request_id, "--since", "2020-01-01T00:00:00Z")).code == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--lang", "de"), ("--at", "3@17"), ("--since", "yesterday"), ("--number", "0612345678")], ids=lambda words: words[0]
+)
+async def test_an_option_that_makes_no_sense_is_refused(wrong: tuple[str, str]):
+    """Before anything is asked of a broker."""
+    ended = await ringfence({"RINGFENCE_KAFKA": "127.0.0.1:1"}, "explain", "q-1", *wrong)
+    assert (ended.code, ended.out) == (2, "")
+    assert wrong[0] in ended.err
+
+
+async def test_without_a_broker_it_says_so():
+    """Exit code 3 from the command, StateError for the gateway."""
+    ended = await ringfence({"RINGFENCE_KAFKA": "127.0.0.1:1"}, "explain", "q-1")
+    assert (ended.code, ended.out) == (3, "")
+    assert "127.0.0.1:1" in ended.err
+    with pytest.raises(StateError, match="no Kafka answers"):
+        await explained(guard_settings("127.0.0.1:1", "redis://127.0.0.1:1/0", "t."), "q-1")
+
+
+@pytest.mark.broker
+async def test_facts_that_the_log_has_dropped_are_told(kafka: str, redis_url: str):
+    """Request and objection have gone by retention: what is left is the record."""
+    (of,) = numbers(1)
+    async with running_scene(kafka, redis_url) as guard:
+        await guard.client.put_all([objection(of)])
+        decision = await ask(guard.client, of)
+        settings = guard.client.settings
+        partition = place_of(guard.client, decision["request_id"], BLOCKED).partition
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        for topic in ("objections", REQUEST_TOPIC):
+            tp = TopicPartition(settings.topic(topic), partition)
+            await admin.delete_records({tp: RecordsToDelete(before_offset=1)})
+    finally:
+        await admin.close()
+    explanation = await explained(settings, decision["request_id"])
+    assert explanation is not None
+    told = explanation.as_json()
+    assert [note["code"] for note in told["decided"]["notes"]] == ["request_gone", "evidence_gone"]
+    assert told["check"]["result"] == "not_taken_again"
+    assert [rule["id"] for rule in points(told)["E_OBJECTION"]["rules"]] == ["O-01"]
+
+
+@pytest.mark.broker
+async def test_a_reader_that_is_at_hand_serves_for_many(guard: Running):
+    """The gateway connects once."""
+    (of,) = numbers(1)
+    decision = await ask(guard.client, of)
+    log = LogReader(guard.client.settings, "read_committed")
+    await log.start()
+    try:
+        for _ in range(2):
+            explanation = await explained(guard.client.settings, decision["request_id"], log=log, book=BOOK)
+            assert explanation is not None
+            assert explanation.confirmed
+    finally:
+        await log.stop()

@@ -98,9 +98,9 @@ def _point(point: dict[str, Any], labels: dict[str, str]) -> Iterator[Renderable
 
 def _fact(fact: dict[str, Any]) -> str:
     """A fact on one line: what, which, when, and all that it states."""
-    head = [fact["title"], fact["event_id"] or fact["place"], fact["on"] or fact["in_log_since"]]
     details = "; ".join(f"{detail['label']}: {detail['value']}" for detail in fact["details"])
-    return ", ".join(head) + (f". {details}" if details else "")
+    head = f"{fact['title']} {fact['event_id'] or fact['place']}, {fact['on'] or fact['in_log_since']}"
+    return f"{head} ({details})" if details else head
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
