@@ -13,14 +13,17 @@ from string import Formatter
 from types import SimpleNamespace
 from typing import Any, get_args
 
+import click
 import msgspec
 import pytest
+import typer.main
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pydantic import BaseModel
 
 from config.rulebook import load_rulebook
 from ops.audit.records import APPROVED, BLOCKED, LogRecord
+from ops.cli import app
 from ops.explain import behind
 from ops.explain.catalogue import LANGUAGES, TEXTS, CodeText, catalogue
 from ops.explain.explanation import Explanation, explain
@@ -44,8 +47,25 @@ from rules.reference import Reference
 from streams.log_reader import LogReader
 from tests.cases import worked_cases
 from tests.harness import Client, Running, encode, guard_settings, ringfence
-from tests.scene import NOW, REFERENCE, ask, callee, consent, home, number, numbers, objection, outcome, party, request, running_scene
+from tests.scene import (
+    NOW,
+    REFERENCE,
+    ask,
+    callee,
+    caller_number,
+    campaign,
+    consent,
+    home,
+    number,
+    numbers,
+    objection,
+    outcome,
+    party,
+    request,
+    running_scene,
+)
 
+PAGE = (Path(__file__).parent.parent / "docs" / "explaining.md").read_text(encoding="utf-8")
 BOOK = load_rulebook()
 FILES = {lang: tomllib.loads((TEXTS / f"{lang}.toml").read_text(encoding="utf-8")) for lang in LANGUAGES}
 
@@ -235,9 +255,9 @@ class Told:
         return topic, LogRecord(0, self.now_ms, decision.number.encode(), encode(decision), [("input-offset", b"0")])
 
 
-def of_scene(of: str, *facts: tuple[str, dict[str, Any]], **fields: Any) -> Told:
+def of_scene(of: str, *facts: tuple[str, dict[str, Any]], now: str | None = None, **fields: Any) -> Told:
     """A request of the scene's caller for a number, with facts about it and reference entries over those of the scene."""
-    return Told([{"topic": topic, "value": value} for topic, value in (*REFERENCE, *facts)], request(of, **fields))
+    return Told([{"topic": topic, "value": value} for topic, value in (*REFERENCE, *facts)], request(of, **fields), now)
 
 
 def points(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -472,6 +492,39 @@ def test_over_a_pipe_a_paragraph_is_one_line(capsys: pytest.CaptureFixture):
     assert any(line.strip() == points(case.explained().as_json())["E_CONSENT_SUBJECT"]["meaning"] for line in out.splitlines())
     assert "\x1b" not in out
     assert "\\x1b[2J" in out
+
+
+# --- The page --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_output_shown_is_what_is_printed(capsys: pytest.CaptureFixture):
+    """docs/explaining.md shows this very case, folded to its own width."""
+    shown = PAGE.split("$ ringfence explain q-1\n")[1].split("```")[0]
+    of = "+31612345678"
+    case = of_scene(
+        of,
+        party("sunny", name="Sunny Energy BV"),
+        campaign(advertiser_id="sunny"),
+        caller_number(owner_id="sunny", published_by=["sunny"]),
+        consent(of, party_ids=["sunny"], at="2026-09-14T10:20:00Z"),
+        callee(of),
+        objection(of, event_id="o-81", advertiser_id="sunny", channel="call", at="2026-10-02T15:41:00Z"),
+        request_id="q-1",
+        advertiser_id="sunny",
+        dial_at="2026-11-23T13:01:00Z",
+        now=NOW,
+    )
+    print_explanation(case.explained().as_json())
+    assert shown.split() == capsys.readouterr().out.replace("blocked-0@0", "blocked-2@0").split()
+
+
+def test_the_page_names_every_option_note_and_field():
+    """And none that is not there."""
+    rows = {row for cells in re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE) for row in re.findall(r"`([^`]+)`", cells)}
+    command = typer.main.get_command(app).get_command(click.Context(click.Command("")), "explain")  # type: ignore[attr-defined]
+    options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} - {"--help"}
+    told = of_scene(number(17), consent(number(17)), objection(number(17))).explained().as_json()
+    assert rows == options | set(FILES["en"]["notes"]) | set(told) | set(told["decided"]["points"][0])
 
 
 # --- The search ------------------------------------------------------------------------------------------------------------

@@ -38,11 +38,11 @@ class Catalogue:
         entry = self._texts["codes"][code]
         return CodeText(*(_filled(entry[field], values) for field in CodeText._fields))
 
-    def phrase(self, name: str, **values: str) -> str:
+    def phrase(self, name: str, /, **values: str) -> str:
         """A phrase or a heading, filled in."""
         return _filled(self._texts["phrases"][name], values)
 
-    def note(self, name: str, **values: str) -> str:
+    def note(self, name: str, /, **values: str) -> str:
         """What is said of something that could not be told."""
         return _filled(self._texts["notes"][name], values)
 

@@ -74,4 +74,4 @@ def _progress() -> Iterator[Tell]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("looking", total=None)
-        yield lambda what, records: progress.update(task, description=f"reading {what}: {records:,} records")
+        yield lambda what, records: progress.update(task, description=f"reading {what}: {records:,}")

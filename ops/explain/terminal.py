@@ -48,7 +48,7 @@ def _head(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if told["valid_until"] is not None:
         yield labels["valid_until"], told["valid_until"]["on"]
     if told["regime"] is not None:
-        yield labels["regime"], "{name} ({from}): {text}".format(**told["regime"])
+        yield labels["regime"], told["regime"]["shown"]
     yield labels["rulebook"], decided["rulebook"]
     yield labels["record"], decided["at"]
     check = told["check"]

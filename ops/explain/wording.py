@@ -49,7 +49,6 @@ class _Speaker:
 
     def everything(self) -> dict[str, Any]:
         explanation, record, texts = self._explanation, self._record, self._texts
-        regime = record.regime
         return {
             "request_id": self._shown.identifier(record.request_id),
             "lang": texts.lang,
@@ -60,7 +59,7 @@ class _Speaker:
             "valid_until": self._moment(record.valid_until),
             "parties": list(self._parties(record)),
             "campaign_id": self._shown.identifier(record.campaign_id),
-            "regime": None if regime is None else {"name": regime, "from": self._regime_from(), "text": texts.term("regimes", regime)},
+            "regime": None if record.regime is None else self._regime(record.regime),
             "rulebook_in_use": explanation.book.version,
             "check": self._check(),
             "decided": self._account(explanation.decided),
@@ -76,9 +75,11 @@ class _Speaker:
     def _moment(self, text: str | None) -> dict[str, str] | None:
         return None if text is None else {"at": text, "on": self._texts.moment(text)}
 
-    def _regime_from(self) -> str:
-        first = next(day for day, name in self._explanation.book.regimes if name == self._record.regime)
-        return self._texts.day(first.toordinal())
+    def _regime(self, name: str) -> dict[str, str]:
+        first = next(day for day, regime in self._explanation.book.regimes if regime == name)
+        text = self._texts.term("regimes", name)
+        shown = self._texts.phrase("regime_since", name=name, first=self._texts.day(first.toordinal()), text=text)
+        return {"name": name, "from": first.isoformat(), "text": text, "shown": shown}
 
     def _parties(self, record: Decision) -> Iterator[dict[str, str | None]]:
         roles = {"advertiser": record.advertiser_id, "intermediary": record.intermediary_id, "call_centre": record.call_centre_id}
