@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
-_PROMPT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+#: Edges in seconds for what takes milliseconds.
+PROMPT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _LONG_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -67,10 +68,10 @@ class Timings:
     all of it.
     """
 
-    barrier: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
-    turn: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
-    answer: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
-    recall: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
+    barrier: Timing = field(default_factory=lambda: Timing(PROMPT_S))
+    turn: Timing = field(default_factory=lambda: Timing(PROMPT_S))
+    answer: Timing = field(default_factory=lambda: Timing(PROMPT_S))
+    recall: Timing = field(default_factory=lambda: Timing(PROMPT_S))
     take_over: Timing = field(default_factory=lambda: Timing(_LONG_S))
     rebuild: Timing = field(default_factory=lambda: Timing(_LONG_S))
 

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS, Family
+from ops import metrics
+from ops.gateway import metrics as gateway_metrics
+from ops.metrics import Family
 from tests.test_docs import anchors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +29,8 @@ RULES: list[dict[str, Any]] = [
 ]
 SCENARIOS = yaml.safe_load((MONITORING / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
 
+HISTOGRAMS = metrics.HISTOGRAMS | gateway_metrics.HISTOGRAMS
+FAMILIES = metrics.COUNTERS | metrics.GAUGES | gateway_metrics.COUNTERS | gateway_metrics.GAUGES | HISTOGRAMS
 #: What Prometheus itself adds to a series.
 ADDED_LABELS = {"instance", "job", "le"}
 needs_promtool = pytest.mark.skipif(
@@ -36,8 +40,7 @@ needs_promtool = pytest.mark.skipif(
 
 def samples() -> dict[str, Family]:
     """Every name that a scrape of a worker or gateway may show, with its family."""
-    shown = COUNTERS | GAUGES | HISTOGRAMS
-    return shown | {f"{name}_{part}": family for name, family in HISTOGRAMS.items() for part in ("bucket", "sum", "count")}
+    return FAMILIES | {f"{name}_{part}": family for name, family in HISTOGRAMS.items() for part in ("bucket", "sum", "count")}
 
 
 def panels() -> list[dict[str, Any]]:
@@ -86,7 +89,13 @@ def test_every_family_has_its_panel() -> None:
     """What is counted can be looked at."""
     shown = {name for panel in panels() for target in panel["targets"] for name in re.findall(r"\bringfence_\w+", target["expr"])}
     families = {name.removesuffix("_bucket") for name in shown}
-    assert (COUNTERS | GAUGES | HISTOGRAMS).keys() - families == set()
+    assert FAMILIES.keys() - families == set()
+
+
+def test_every_refusal_of_the_gateway_is_shown_from_the_start() -> None:
+    """A reason that is missing would appear when it first counts, and no alert would see that rise."""
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ops" / "gateway").glob("*.py"))
+    assert set(re.findall(r'reason="([a-z]+)"', code)) == set(gateway_metrics.REFUSALS)
 
 
 def test_every_alert_says_what_it_means_and_where_to_read_on() -> None:
