@@ -349,10 +349,13 @@ async def test_every_text_can_be_read_in_light_and_in_the_dark(browser, gate, sc
 
 
 async def test_nothing_moves_for_who_does_not_want_it(browser, gate):
+    await block(gate)
     async with visit(browser, gate, reduced_motion="reduce") as page:
-        await expect(page.locator("#link")).to_have_text("Live")
-        await block(gate)
         await calls(page).first.wait_for()
+        there = await calls(page).count()
+        await block(gate)
+        await expect(calls(page)).to_have_count(there + 1)
+        await expect(calls(page).first).to_have_class("call fresh")
         assert await page.evaluate("document.getAnimations().length") == 0
 
 

@@ -42,7 +42,7 @@ TABLE_CODE = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 #: Settings that are no field of Settings: one process reads each straight from its environment.
 READ_APART = {"RINGFENCE_READY_FILE"}
 #: Variables of the tests and of the compose file.
-NO_SETTINGS = {"RINGFENCE_TEST_KAFKA", "RINGFENCE_TEST_REDIS", "RINGFENCE_IMAGE"}
+NO_SETTINGS = {"RINGFENCE_TEST_KAFKA", "RINGFENCE_TEST_REDIS", "RINGFENCE_TEST_PICTURE", "RINGFENCE_IMAGE"}
 
 
 def settings() -> set[str]:
