@@ -151,7 +151,7 @@ class Reader:
                 (folder / entry.name).symlink_to(entry)
         programs = folder / "bin"
         programs.mkdir()
-        for name, module in {"ringfence": "-m ops.cli", "python": "", "python3": ""}.items():
+        for name, module in {"ringfence": "-P -m ops.cli", "python": "", "python3": ""}.items():
             (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
             (programs / name).chmod(0o755)
         #: What a page begins with.

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import redis as redis_client
@@ -22,6 +23,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from config.settings import Settings
+from ops.gateway.server import Server
 from streams.embedded import LOOPBACK, EmbeddedKafka, free_port
 from streams.topics import check_topics, ensure_topics
 from tests.doc_samples import ROOT, samples
@@ -232,3 +234,32 @@ async def test_who_watches_and_who_audits_only_read(granted: Granted, guard: Run
     assert watched.returncode == 0, watched.stderr
     audited = await asyncio.to_thread(granted.run, "auditor", "audit", "--json", "--jobs", "1")
     assert json.loads(audited.stdout)["counts"]["decisions"], audited.stderr
+
+
+async def test_a_gateway_asks_reports_and_shows(granted: Granted, guard: Running):
+    secret = "a-secret-of-the-tests-alone"
+    gateway = Server(granted.settings("gateway", gateway="127.0.0.1:0", api_keys=f"me dial,report,operate {secret}"))
+    ready = asyncio.Event()
+    serving = asyncio.create_task(gateway.run(ready.set))
+    (of,) = numbers(1)
+
+    def ask_for(path: str, record: Any = None) -> str:
+        with urlopen(Request(f"{gateway.url}{path}", record, {"Authorization": f"Bearer {secret}"}), timeout=20) as answer:
+            return answer.read().decode()
+
+    async def asked(path: str, record: Any = None) -> Any:
+        return json.loads(await asyncio.to_thread(ask_for, path, None if record is None else encode(record)))
+
+    try:
+        await wait_for(lambda: serving.done() or ready.is_set())
+        await wait_for(lambda: gateway.gateway.feed.trouble is None)
+        for event in (*REFERENCE, consent(of)):
+            await asked(f"/v1/{event[0]}", event[1])
+        assert (await asked("/v1/call-requests", request(of)))["decision"] == "approved"
+        await asked("/v1/objections", objection(of)[1])
+        assert (await asked("/v1/call-requests", request(of)))["reasons"] == ["E_OBJECTION"]
+        for path in (f"/v1/numbers/%2B{of[1:]}", "/v1/rejected", "/v1/quarantine", "/v1/overview"):
+            assert await asked(path)
+    finally:
+        gateway.stop()
+        await serving
