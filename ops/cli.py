@@ -112,6 +112,21 @@ def worker() -> None:
 
 
 @app.command()
+def gateway() -> None:
+    """Serve the guard over HTTP at RINGFENCE_GATEWAY (127.0.0.1:8080), until Ctrl-C or SIGTERM.
+
+    Prints `ready URL` when it answers. Keys come from RINGFENCE_API_KEYS or RINGFENCE_API_KEYS_FILE: NAME SCOPE[,SCOPE] SECRET
+
+    Example: RINGFENCE_API_KEYS='dialler dial SECRET-OF-20-CHARACTERS; me operate,report ANOTHER-LONG-SECRET' ringfence gateway
+    """
+    from ops.gateway.server import run_gateway
+
+    settings = settings_from_environment()
+    _log_as(settings)
+    raise typer.Exit(run_gateway(settings))
+
+
+@app.command()
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Create what is missing.")] = False,
     json_output: Json = False,
@@ -145,23 +160,27 @@ def up(
     data: Annotated[Path | None, typer.Option("--data", help="Folder that keeps the data; without it nothing is kept.")] = None,
     kafka_port: Annotated[int, typer.Option("--kafka-port", help="0: any free one.", min=0, max=65535)] = 9092,
     redis_port: Annotated[int, typer.Option("--redis-port", help="0: any free one.", min=0, max=65535)] = 6379,
+    gateway_port: Annotated[int, typer.Option("--gateway-port", help="0: any free one.", min=0, max=65535)] = 8080,
+    no_gateway: Annotated[bool, typer.Option("--no-gateway", help="No HTTP.")] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, max=32)] = 1,
     partitions: Annotated[int, typer.Option("--partitions", help="Of each topic keyed by number.", min=1, max=1000)] = 8,
     clock_start: Annotated[
         str | None, typer.Option("--clock-start", help="The guard's clock starts here and runs on: 2026-11-23T13:00:00Z")
     ] = None,
 ) -> None:
-    """Start a real Kafka, a real Redis and workers on this machine, until Ctrl-C or SIGTERM.
+    """Start a real Kafka, a real Redis, workers and a gateway on this machine, until Ctrl-C or SIGTERM.
 
-    Prints `ready kafka=HOST:PORT redis=URL` when the workers are ready.
+    Prints `ready kafka=HOST:PORT redis=URL gateway=URL key=SECRET` when all is ready. The key is made for this run, with every scope,
+    unless RINGFENCE_API_KEYS or RINGFENCE_API_KEYS_FILE is set.
 
-    Example: ringfence up --kafka-port 0 --redis-port 0 --workers 2
+    Example: ringfence up --kafka-port 0 --redis-port 0 --gateway-port 0 --workers 2
     """
     from ops.up import UpOptions, run_up
 
     options = UpOptions(
-        data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions
-    )
+        data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions,
+        gateway_port=None if no_gateway else gateway_port,
+    )  # fmt: skip
     raise typer.Exit(run_up(options))
 
 

@@ -114,7 +114,7 @@ class GuardCollector(Collector):
                 gauge.add_metric(labels, value)
             yield gauge
         for name, family in HISTOGRAMS.items():
-            buckets = [(_edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
+            buckets = [(edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
             yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=timed[name].sum_s)
 
     def _counted(self) -> dict[str, Figures]:
@@ -151,7 +151,8 @@ class GuardCollector(Collector):
         return dict(zip(HISTOGRAMS, (timings.barrier, timings.turn, timings.recall, timings.take_over, timings.rebuild), strict=True))
 
 
-def _edge(edge_s: float) -> str:
+def edge(edge_s: float) -> str:
+    """A bucket's edge (seconds) as Prometheus writes it."""
     return "+Inf" if edge_s == math.inf else str(edge_s)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
-_PROMPT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+#: Edges in seconds for what takes milliseconds.
+PROMPT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _LONG_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -64,9 +65,9 @@ class Timings:
     of a partition whose state Redis did not have, or not all of it.
     """
 
-    barrier: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
-    turn: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
-    recall: Timing = field(default_factory=lambda: Timing(_PROMPT_S))
+    barrier: Timing = field(default_factory=lambda: Timing(PROMPT_S))
+    turn: Timing = field(default_factory=lambda: Timing(PROMPT_S))
+    recall: Timing = field(default_factory=lambda: Timing(PROMPT_S))
     take_over: Timing = field(default_factory=lambda: Timing(_LONG_S))
     rebuild: Timing = field(default_factory=lambda: Timing(_LONG_S))
 
