@@ -14,8 +14,10 @@ import typer.main
 
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops import metrics
 from ops.audit.findings import COUNTS, KINDS
 from ops.cli import app
+from ops.gateway import metrics as gateway_metrics
 from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from ops.readiness import CODES
 from ops.rules_cmd import _value
