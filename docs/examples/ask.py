@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201  # a script that stands alone and prints
 """Puts a call request on Kafka and prints the guard's decision: what a dialler does, with any client of Kafka.
 
 RINGFENCE_KAFKA=127.0.0.1:9092 python docs/examples/ask.py docs/examples/request.json

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201  # a script that stands alone and prints
 """Puts one record on a topic of the guard, as it is, under a key: for trying out what becomes of broken ones.
 
 python docs/examples/put.py objections +31612345678 < record.json
