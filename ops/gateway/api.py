@@ -72,7 +72,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             method="POST", path="/v1/call-requests/bulk", handler=ask_in_bulk, scopes=_DIAL, media=NDJSON, body_media=NDJSON,
-            body=records[REQUEST_TOPIC], content=line, problems=(413,),
+            body=records[REQUEST_TOPIC], content=line, problems=(413, 422),
             summary="The same for JSON lines: line n of the answer answers line n, with a decision or an error.",
         ),
         *(

@@ -81,23 +81,29 @@ class Event:
 
 
 class Subscription:
-    """What waits for one reader. ``overflowed``: it was too slow, and gets no more."""
+    """What waits for one reader. ``ended``: it gets no more; ``overflowed``: because it was too slow."""
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
         self._waiting: deque[Event] = deque()
         self._some = asyncio.Event()
-        self.overflowed = False
+        self.ended = self.overflowed = False
 
     def offer(self, event: Event) -> None:
         """Take in an event if it is wanted and there is room."""
-        if self.overflowed or not self._wanted.match(event.seen):
+        if self.ended or not self._wanted.match(event.seen):
             return
         if len(self._waiting) >= _WAITING_MAX:
             self._waiting.clear()
             self.overflowed = True
+            self.end()
         else:
             self._waiting.append(event)
+            self._some.set()
+
+    def end(self) -> None:
+        """Give no more."""
+        self.ended = True
         self._some.set()
 
     async def take(self, within_s: float) -> list[Event]:
@@ -109,7 +115,7 @@ class Subscription:
             return []
         taken = list(self._waiting)
         self._waiting.clear()
-        if not self.overflowed:
+        if not self.ended:
             self._some.clear()
         return taken
 
@@ -138,6 +144,11 @@ class Hub:
         found: deque[Event] = deque(maxlen=most)
         found.extend(event for event in self._recent if wanted.match(event.seen))
         return list(found)
+
+    def close(self) -> None:
+        """End every stream: the gateway stops, and would wait for them."""
+        for subscription in self._subscriptions:
+            subscription.end()
 
     @contextmanager
     def subscribe(self, wanted: Filter) -> Iterator[Subscription]:

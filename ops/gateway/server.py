@@ -63,11 +63,12 @@ class Server:
         """
         self._settings = settings
         self.failed: BaseException | None = None
+        keys = KeyRing.from_settings(settings)
         publishing = Publishing(settings)
         asking = Asking(settings, publishing)
         self.gateway = Gateway(
             settings=settings,
-            keys=KeyRing.from_settings(settings),
+            keys=keys,
             clock=Clock.from_settings(settings),
             book=load_rulebook(overrides=settings.rulebook_overrides),
             publishing=publishing,
@@ -113,6 +114,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no more requests, finish those that are being answered, and end."""
+        self.gateway.feed.hub.close()
         self._server.should_exit = True
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -95,7 +95,7 @@ async def _messages(
                         yield b"".join(event.message(unmasked=unmasked) for event in events)
             except StateError:
                 return
-    while not subscription.overflowed:
+    while not subscription.ended:
         events = await subscription.take(_BEAT_S)
         fresh = [event for event in events if replay is None or not replay.had(event)]
         yield b"".join(event.message(unmasked=unmasked) for event in fresh) or (b"" if events else _BEAT)
