@@ -18,6 +18,7 @@ from config.rulebook import load_rulebook
 from config.settings import Settings
 from ops.cli_repair import quarantine, rejected
 from ops.door import decide_lines
+from ops.masking import MaskingFormatter, mask_numbers
 from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, Unmasked, settings_from_environment
 from ops.ready_file import why_not_ready
 from ops.rules_cmd import list_parameters, list_rules, show_rule
@@ -346,13 +347,16 @@ def _log_as(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            mask_numbers,
             structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=colours),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     # Faust, mode and aiokafka tell much that concerns nobody.
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
 
 
 def main() -> None:

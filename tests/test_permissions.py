@@ -229,11 +229,13 @@ async def test_an_operator_repairs_and_releases(granted: Granted, guard: Running
 
 async def test_who_watches_and_who_audits_only_read(granted: Granted, guard: Running):
     (of,) = numbers(1)
-    await ask(guard.client, of)
+    asked = (await ask(guard.client, of))["request_id"]
     watched = await asyncio.to_thread(granted.run, "watcher", "watch", "--seconds", "1", "--json")
     assert watched.returncode == 0, watched.stderr
     audited = await asyncio.to_thread(granted.run, "auditor", "audit", "--json", "--jobs", "1")
     assert json.loads(audited.stdout)["counts"]["decisions"], audited.stderr
+    explained = await asyncio.to_thread(granted.run, "auditor", "explain", asked, "--json")
+    assert json.loads(explained.stdout)["request_id"] == asked, explained.stderr
 
 
 async def test_a_gateway_asks_reports_and_shows(granted: Granted, guard: Running):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from ops.explain.places import Place
 from ops.gateway.problems import Problem
 from ops.statistics import Seen
 from rules.e164 import masked
@@ -51,20 +52,14 @@ class Filter:
 class Event:
     """A decision or recall on its way to readers.
 
-    ``position`` is where it stands (``blocked-3@1234``); ``resume_ms`` a log time from which on Kafka has all that comes after it.
+    ``place`` is where it stands (``blocked-3@1234``); ``resume_ms`` a log time from which on Kafka has all that comes after it.
     """
 
-    __slots__ = ("_masked", "offset", "partition", "raw", "resume_ms", "seen", "topic")
+    __slots__ = ("_masked", "place", "raw", "resume_ms", "seen")
 
-    def __init__(self, topic: str, partition: int, offset: int, resume_ms: int, seen: Seen, raw: bytes) -> None:
-        self.topic, self.partition, self.offset = topic, partition, offset
-        self.resume_ms, self.seen, self.raw = resume_ms, seen, raw
+    def __init__(self, place: Place, resume_ms: int, seen: Seen, raw: bytes) -> None:
+        self.place, self.resume_ms, self.seen, self.raw = place, resume_ms, seen, raw
         self._masked: bytes | None = None
-
-    @property
-    def position(self) -> str:
-        """Where it stands: topic (without ``-calls``), partition and offset."""
-        return f"{self.topic.removesuffix('-calls')}-{self.partition}@{self.offset}"
 
     def message(self, *, unmasked: bool) -> bytes:
         """As a server-sent event; without its number unless ``unmasked``. The masked form is made once for all readers."""
@@ -77,7 +72,7 @@ class Event:
         return self._masked
 
     def _message(self, data: bytes) -> bytes:
-        return b"event: %s\nid: %s~%d\ndata: %s\n\n" % (self.seen.kind.encode(), self.position.encode(), self.resume_ms, data)
+        return b"event: %s\nid: %s~%d\ndata: %s\n\n" % (self.seen.kind.encode(), str(self.place).encode(), self.resume_ms, data)
 
 
 class Subscription:

@@ -24,6 +24,9 @@ HISTOGRAMS = {
     "ringfence_gateway_answer_seconds": Family("from taking in a call request until its decision was read; those decided in time"),
 }
 
+#: Every reason for which nothing is done; shown before it first counts, as Prometheus sees no rise in a series that begins with 1.
+REFUSALS = ("key", "scope", "rate", "size", "busy", "unacknowledged")
+
 
 class GatewayCollector(Collector):
     """Makes families of what one gateway holds, at each scrape."""
@@ -43,7 +46,7 @@ class GatewayCollector(Collector):
             "ringfence_gateway_responses_total": {
                 (route, str(status)): count for (route, status), count in dict(gateway.responses).items()
             },
-            "ringfence_gateway_refused_total": {(reason,): count for reason, count in dict(gateway.refused).items()},
+            "ringfence_gateway_refused_total": {(reason,): gateway.refused[reason] for reason in REFUSALS},
             "ringfence_gateway_streams_dropped_total": {(): gateway.feed.hub.dropped},
         }
         gauged = {

@@ -33,6 +33,8 @@ from ops.gateway.problems import Problem, response
 from ops.gateway.publishing import Publishing
 from ops.metrics import MetricsServer
 from rules.errors import CannotStart
+from streams import redis_client
+from streams.log_reader import LogReader
 from streams.state import Store
 from streams.topics import check_topics
 
@@ -75,6 +77,8 @@ class Server:
             asking=asking,
             feed=Feed(settings, asking, self.fail),
             store=Store(settings),
+            redis=redis_client.from_settings(settings),
+            log=LogReader(settings, "read_committed"),
         )
         self.tls = settings.gateway_tls_cert is not None
         config = uvicorn.Config(
@@ -136,10 +140,11 @@ class Server:
                 metrics = await asyncio.to_thread(MetricsServer, self._settings.metrics, [GatewayCollector(gateway)])
                 opened.push_async_callback(asyncio.to_thread, metrics.stop)
             opened.push_async_callback(gateway.store.close)
+            opened.push_async_callback(redis_client.close, gateway.redis)
             problems = await check_topics(self._settings)
             if problems:
                 raise CannotStart("the topics are not usable:\n  " + "\n  ".join(problems))
-            for service in (gateway.publishing, gateway.feed):
+            for service in (gateway.publishing, gateway.feed, gateway.log):
                 await service.start()
                 opened.push_async_callback(service.stop)
             yield
