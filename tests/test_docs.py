@@ -211,7 +211,7 @@ def test_every_log_line_shown_is_written():
 
 
 def test_what_failures_are_told_by_exists():
-    """Log lines and reasons not to be ready that docs/failures.md names are those of the code."""
+    """Log lines that docs/failures.md names are those of the code, and it names every reason not to be ready and every alert."""
     page = (DOCS / "failures.md").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for room in ("agents", "streams", "ops") for path in (ROOT / room).glob("*.py"))
     lists = re.findall(r"\blines? ((?:`[^`]+`(?:, | and | or )?)+)", page)
@@ -219,6 +219,8 @@ def test_what_failures_are_told_by_exists():
     assert lines
     assert [event for event in lines if f'"{event}"' not in code] == []
     assert set(CODES) <= set(re.findall(r"`([a-z-]+)`", page))
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "monitoring" / "alerts.yml").read_text(encoding="utf-8"))
+    assert sorted(re.findall(r"`(Ringfence\w+)`", page)) == sorted(alerts)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
