@@ -35,7 +35,7 @@ from typing import Self
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
-COMMAND_WITHIN_S = 60.0
+COMMAND_WITHIN_S = 120.0
 START_WITHIN_S = 120.0
 #: Ports that the pages name. A machine may have something else there, so free ones are taken in their place.
 PORTS = ("9092", "6379", "8080")
