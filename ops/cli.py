@@ -19,7 +19,7 @@ from config.settings import Settings
 from ops.cli_repair import quarantine, rejected
 from ops.door import decide_lines
 from ops.masking import MaskingFormatter, mask_numbers
-from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, settings_from_environment
+from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, Unmasked, settings_from_environment
 from ops.ready_file import why_not_ready
 from ops.rules_cmd import list_parameters, list_rules, show_rule
 from rules.errors import CannotStart, RulebookInvalid
@@ -248,6 +248,29 @@ def audit(
         print_report(tally, show)
     if not tally.clean:
         raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command()
+def explain(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As the dialler asked.")],
+    number: Annotated[str | None, typer.Option("--number", help="Look in the partition of this number only: +31612345678")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="Where the decision stands, if that is known: blocked-3@1234")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="In the log since this instant: 2026-11-23T13:00:00Z")] = None,
+    lang: Annotated[str, typer.Option("--lang", help="en or nl.")] = "en",
+    unmasked: Unmasked = False,
+    json_output: Json = False,
+) -> None:
+    """Explain the newest decision of a request (RINGFENCE_KAFKA): rule by rule, with the facts behind it and what would change it.
+
+    Exit code 1 if there is no such decision, or it is not what its facts give.
+
+    Example: ringfence explain q-1 --lang nl
+    """
+    from ops.explain.command import explain_request
+
+    explain_request(
+        request_id, number=number, at=at, since=since, lang=lang, unmasked=unmasked, json_output=json_output
+    )  # fmt: skip
 
 
 @app.command("import")

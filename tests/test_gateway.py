@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +19,7 @@ import pytest
 from ops.gateway.hub import Filter
 from ops.gateway.limits import BULK_BYTES, RECORD_BYTES
 from ops.gateway.server import Server
+from ops.topic_log import opened
 from streams.topics import ensure_topics
 from tests.harness import Client, Running, encode
 from tests.scene import NOW, ask, consent, number, numbers, objection, party, release, request, running_scene
@@ -459,10 +463,11 @@ async def test_a_reader_that_takes_nothing_costs_the_others_nothing_and_is_let_g
     dropped = hub.dropped
     with hub.subscribe(Filter()) as vanished:
         async with reading(gate) as reader:
-            asked = [request(of) for of in numbers(80)]
-            answers = await asyncio.gather(*(gate.post("/v1/call-requests", one, DIAL) for one in asked))
-            assert {answer.status_code for answer in answers} == {200}
-            await wait_for(lambda: {one["request_id"] for one in asked} <= set(reader.ids()), within_s=10)
+            for _ in range(4):
+                asked = [request(of) for of in numbers(20)]
+                answers = await asyncio.gather(*(gate.post("/v1/call-requests", one, DIAL) for one in asked))
+                assert {answer.status_code for answer in answers} == {200}
+                await wait_for(lambda: {one["request_id"] for one in asked} <= set(reader.ids()), within_s=10)  # noqa: B023  # now
         assert vanished.overflowed
         assert await vanished.take(0.1) == []
     assert hub.dropped == dropped + 1
@@ -477,3 +482,96 @@ async def test_ten_thousand_malformed_requests_leave_it_standing(gate):
     statuses = await asyncio.gather(*(several(500) for _ in range(20)))
     assert set().union(*statuses) == {422}
     assert (await gate.post("/v1/call-requests", request(numbers(1)[0]), DIAL)).status_code == 200
+
+
+async def test_a_gateway_that_stops_ends_its_streams_at_once(guarded):
+    started = asyncio.get_running_loop().time()
+    async with served(guarded) as gate:
+        context = reading(gate)
+        reader = await context.__aenter__()
+        assert reader.events == []
+        gate.server.stop()
+        await wait_for(lambda: gate.server.gateway.feed.hub.streams == 0, within_s=5)
+        await context.__aexit__(None, None, None)
+    assert asyncio.get_running_loop().time() - started < 30  # its own time-out would be 10 s a stream
+
+
+# --- the process ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def gateway_process(guarded: Running, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """``ringfence gateway`` in a process of its own, killed at the end."""
+    settings = guarded.client.settings
+    own = {
+        "RINGFENCE_KAFKA": settings.kafka,
+        "RINGFENCE_REDIS": settings.redis.get_secret_value(),
+        "RINGFENCE_REDIS_PREFIX": settings.redis_prefix,
+        "RINGFENCE_TOPIC_PREFIX": settings.topic_prefix,
+        "RINGFENCE_PARTITIONS": str(settings.partitions),
+        "RINGFENCE_EMBEDDED": "1",
+        "RINGFENCE_GATEWAY": "127.0.0.1:0",
+        "RINGFENCE_API_KEYS": KEYS,
+        **environment,
+    }
+    command = [sys.executable, "-m", "ops.cli", "gateway"]
+    process = subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_a_killed_gateway_loses_nothing_that_it_had_accepted(guarded):
+    with gateway_process(guarded) as process:
+        assert process.stdout is not None
+        url = (await asyncio.to_thread(process.stdout.readline)).removeprefix("ready ").strip()
+        accepted: list[str] = []
+
+        async def report(http: httpx.AsyncClient) -> None:
+            while True:
+                event = consent(numbers(1)[0])[1]
+                try:
+                    answer = await http.post("/v1/consents", content=encode(event), headers=bearer(REPORT))
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 202:
+                    accepted.append(event["event_id"])
+
+        async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+            reports = [asyncio.create_task(report(http)) for _ in range(8)]
+            await wait_for(lambda: len(accepted) >= 100, within_s=30)
+            process.kill()
+            await asyncio.gather(*reports)
+    async with opened(guarded.client.settings, "consents") as log:
+        held = {json.loads(record.value or b"")["event_id"] async for record in log.records()}
+    assert set(accepted) <= held
+
+
+def test_a_gateway_without_keys_or_with_a_bad_one_says_how_to_make_one(guarded):
+    for keys, told in (
+        ("", "answers nobody without a key"),
+        ("me dial short", "20 or more"),
+        ("me fly 01234567890123456789", "no scope 'fly'"),
+        ("me dial", "want NAME SCOPE"),
+        ("me dial 01234567890123456789; me report 98765432109876543210", "two API keys"),
+    ):
+        with gateway_process(guarded, RINGFENCE_API_KEYS=keys) as process:
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err.count("\n")) == (3, 1), err
+        assert told in err
+        assert "01234567890123456789" not in err
+
+
+async def test_a_taken_address_and_a_missing_certificate_end_the_start_with_the_reason(gate, guarded):
+    taken = f"127.0.0.1:{gate.server.port}"
+    for environment, told in (
+        ({"RINGFENCE_GATEWAY": taken}, taken),
+        ({"RINGFENCE_GATEWAY_TLS_CERT": "/nowhere.pem", "RINGFENCE_GATEWAY_TLS_KEY": "/nowhere.pem"}, "RINGFENCE_GATEWAY_TLS_CERT"),
+        ({"RINGFENCE_KAFKA": "127.0.0.1:1"}, "127.0.0.1:1"),
+    ):
+        with gateway_process(guarded, **environment) as process:
+            _, err = await asyncio.to_thread(process.communicate, timeout=60)
+        assert process.returncode == 3, err
+        assert told in err

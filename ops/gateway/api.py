@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ops.contracts import schemas
+from ops.explain.catalogue import LANGUAGES
 from ops.gateway.dialling import NDJSON, ask, ask_in_bulk
+from ops.gateway.explaining import codes, explanation
 from ops.gateway.gateway import Gateway
 from ops.gateway.looking import CSV, REJECTED_AT_MOST, attribution, number, overview, quarantine, rejected
 from ops.gateway.openapi import document
@@ -34,6 +36,8 @@ _ACCEPTED = {
 }
 _OBJECT = {"type": "object"}
 _UNMASKED = ({"type": "string", "enum": ["true", "false"], "default": "false"}, "Numbers in full; needs the scope operate.")
+_LANG = ({"type": "string", "enum": list(LANGUAGES), "default": LANGUAGES[0]}, "Language.")
+_AT = r"^(approved|blocked)-[0-9]{1,9}@[0-9]{1,18}(~[0-9]{1,15})?$"
 _MANY = {"type": "array", "items": {"type": "string"}}
 _encode = msgspec.json.Encoder().encode
 
@@ -72,7 +76,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             method="POST", path="/v1/call-requests/bulk", handler=ask_in_bulk, scopes=_DIAL, media=NDJSON, body_media=NDJSON,
-            body=records[REQUEST_TOPIC], content=line, problems=(413,),
+            body=records[REQUEST_TOPIC], content=line, problems=(413, 422),
             summary="The same for JSON lines: line n of the answer answers line n, with a decision or an error.",
         ),
         *(
@@ -110,6 +114,20 @@ def operations() -> list[Operation]:
                 "unmasked": _UNMASKED,
             },
             problems=(422, 503),
+        ),
+        Operation(
+            method="GET", path="/v1/decisions/{request_id}/explanation", handler=explanation, scopes=_OPERATE, content=_OBJECT,
+            summary="Why a request was answered as it was, rule by rule, with the facts behind it.",
+            query={
+                "lang": _LANG,
+                "at": ({"type": "string", "pattern": _AT}, "Where it stands: the id of its event. Without it all is searched."),
+                "unmasked": _UNMASKED,
+            },
+            problems=(404, 422, 503),
+        ),
+        Operation(
+            method="GET", path="/v1/codes", handler=codes, scopes=frozenset(), content=_OBJECT, query={"lang": _LANG}, problems=(422,),
+            summary="What every code is called and means.",
         ),
         Operation(
             method="GET", path="/v1/overview", handler=overview, scopes=_OPERATE, content=_OBJECT,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -32,20 +34,29 @@ async def ask_in_bulk(gateway: Gateway, request: Request) -> Response:
 
     All lines are taken in before the first answer goes out. A client that sends all before it reads, as most do, would otherwise wait
     for us to read while we wait for it; the body's limit bounds what is kept.
+
+    Raises:
+        Problem: 413 it is too large; 422 there is no line.
     """
     lines = [line for line in (await limits.body(request, limits.BULK_BYTES)).split(b"\n") if line.strip()]
+    if not lines:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "want a call request a line", code="missing")
     return StreamingResponse(_answers(gateway, lines), media_type=NDJSON, headers={"Cache-Control": "no-store"})
 
 
 async def _answers(gateway: Gateway, lines: list[bytes]) -> AsyncIterator[bytes]:
+    """The answers, as fast as the client reads them: what it does not read is not asked."""
+    left = iter(lines)
     asked: deque[asyncio.Task[bytes]] = deque()
     try:
-        for line in lines:
-            if len(asked) >= _AT_ONCE:
-                yield await asked.popleft()
-            asked.append(asyncio.create_task(_answer(gateway, line)))
-        while asked:
-            yield await asked.popleft()
+        while True:
+            asked += (asyncio.create_task(_answer(gateway, line)) for line in islice(left, _AT_ONCE - len(asked)))
+            if not asked:
+                return
+            answers = [await asked.popleft()]
+            while asked and asked[0].done():
+                answers.append(asked.popleft().result())
+            yield b"".join(answers)
     finally:
         for task in asked:
             task.cancel()
@@ -53,7 +64,7 @@ async def _answers(gateway: Gateway, lines: list[bytes]) -> AsyncIterator[bytes]
 
 async def _answer(gateway: Gateway, line: bytes) -> bytes:
     if len(line) > limits.RECORD_BYTES:
-        return _error(Problem(413, f"at most {limits.RECORD_BYTES} bytes a line", code="too_large"))
+        return _error(Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {limits.RECORD_BYTES} bytes a line", code="too_large"))
     try:
         return await gateway.asking.ask(line) + b"\n"
     except Problem as problem:

@@ -11,6 +11,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
+from ops.explain.places import Place
 from ops.gateway.asking import Asking
 from ops.gateway.hub import Event, Hub
 from ops.gateway.timeline import Timeline
@@ -84,7 +85,7 @@ class Feed:
         self._asking.on_output(record, read)
         if isinstance(read, Seen):
             value = record.value or b""
-            self.hub.publish(Event(topic, record.partition, record.offset, self._reader.settled_ms, read, value))
+            self.hub.publish(Event(Place(topic, record.partition, record.offset), self._reader.settled_ms, read, value))
 
     def _counted(self, seen: Seen) -> None:
         self.timeline.add(seen, time.monotonic())

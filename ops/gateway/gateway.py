@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import redis.asyncio as redis
+
 from config.clock import Clock
 from config.settings import Settings
 from ops.gateway.asking import Asking
@@ -13,6 +15,7 @@ from ops.gateway.keys import KeyRing
 from ops.gateway.limits import Rate
 from ops.gateway.publishing import Publishing
 from rules.rulebook import Rulebook
+from streams.log_reader import LogReader
 from streams.state import Store
 
 
@@ -31,6 +34,8 @@ class Gateway:
     asking: Asking
     feed: Feed
     store: Store
+    redis: redis.Redis
+    log: LogReader
     responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     rates: defaultdict[str, Rate] = field(init=False)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from ops.explain.places import Place
 from ops.gateway.problems import Problem
 from ops.statistics import Seen
 from rules.e164 import masked
@@ -51,20 +52,14 @@ class Filter:
 class Event:
     """A decision or recall on its way to readers.
 
-    ``position`` is where it stands (``blocked-3@1234``); ``resume_ms`` a log time from which on Kafka has all that comes after it.
+    ``place`` is where it stands (``blocked-3@1234``); ``resume_ms`` a log time from which on Kafka has all that comes after it.
     """
 
-    __slots__ = ("_masked", "offset", "partition", "raw", "resume_ms", "seen", "topic")
+    __slots__ = ("_masked", "place", "raw", "resume_ms", "seen")
 
-    def __init__(self, topic: str, partition: int, offset: int, resume_ms: int, seen: Seen, raw: bytes) -> None:
-        self.topic, self.partition, self.offset = topic, partition, offset
-        self.resume_ms, self.seen, self.raw = resume_ms, seen, raw
+    def __init__(self, place: Place, resume_ms: int, seen: Seen, raw: bytes) -> None:
+        self.place, self.resume_ms, self.seen, self.raw = place, resume_ms, seen, raw
         self._masked: bytes | None = None
-
-    @property
-    def position(self) -> str:
-        """Where it stands: topic (without ``-calls``), partition and offset."""
-        return f"{self.topic.removesuffix('-calls')}-{self.partition}@{self.offset}"
 
     def message(self, *, unmasked: bool) -> bytes:
         """As a server-sent event; without its number unless ``unmasked``. The masked form is made once for all readers."""
@@ -77,27 +72,33 @@ class Event:
         return self._masked
 
     def _message(self, data: bytes) -> bytes:
-        return b"event: %s\nid: %s~%d\ndata: %s\n\n" % (self.seen.kind.encode(), self.position.encode(), self.resume_ms, data)
+        return b"event: %s\nid: %s~%d\ndata: %s\n\n" % (self.seen.kind.encode(), str(self.place).encode(), self.resume_ms, data)
 
 
 class Subscription:
-    """What waits for one reader. ``overflowed``: it was too slow, and gets no more."""
+    """What waits for one reader. ``ended``: it gets no more; ``overflowed``: because it was too slow."""
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
         self._waiting: deque[Event] = deque()
         self._some = asyncio.Event()
-        self.overflowed = False
+        self.ended = self.overflowed = False
 
     def offer(self, event: Event) -> None:
         """Take in an event if it is wanted and there is room."""
-        if self.overflowed or not self._wanted.match(event.seen):
+        if self.ended or not self._wanted.match(event.seen):
             return
         if len(self._waiting) >= _WAITING_MAX:
             self._waiting.clear()
             self.overflowed = True
+            self.end()
         else:
             self._waiting.append(event)
+            self._some.set()
+
+    def end(self) -> None:
+        """Give no more."""
+        self.ended = True
         self._some.set()
 
     async def take(self, within_s: float) -> list[Event]:
@@ -109,7 +110,7 @@ class Subscription:
             return []
         taken = list(self._waiting)
         self._waiting.clear()
-        if not self.overflowed:
+        if not self.ended:
             self._some.clear()
         return taken
 
@@ -138,6 +139,11 @@ class Hub:
         found: deque[Event] = deque(maxlen=most)
         found.extend(event for event in self._recent if wanted.match(event.seen))
         return list(found)
+
+    def close(self) -> None:
+        """End every stream: the gateway stops, and would wait for them."""
+        for subscription in self._subscriptions:
+            subscription.end()
 
     @contextmanager
     def subscribe(self, wanted: Filter) -> Iterator[Subscription]:

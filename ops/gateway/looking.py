@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ops.gateway.gateway import Gateway
+from ops.gateway.operations import wants_unmasked
 from ops.gateway.problems import Problem
 from ops.gateway.state_json import state_of
-from ops.gateway.watching import wants_unmasked
 from ops.quarantine import suspended_now
 from ops.rejected import Rejected, read
 from ops.topic_log import opened
+from ops.worker_status import workers
 from rules.e164 import is_e164
 from rules.errors import CannotStart, StateError
 from rules.instants import format_instant
@@ -48,8 +49,17 @@ async def overview(gateway: Gateway, _request: Request) -> Response:
             "trouble": gateway.feed.trouble,
             "figures": statistics.snapshot(now).as_json(),
             "over_time": gateway.feed.timeline.as_json(now),
+            **await _workers(gateway),
         }
     )
+
+
+async def _workers(gateway: Gateway) -> dict[str, Any]:
+    """What the workers said of themselves; None, and why, if Redis does not answer."""
+    try:
+        return {"workers": await workers(gateway.redis, gateway.settings.redis_prefix), "workers_trouble": None}
+    except StateError as error:
+        return {"workers": None, "workers_trouble": str(error)}
 
 
 async def attribution(gateway: Gateway, _request: Request) -> Response:

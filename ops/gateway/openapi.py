@@ -9,6 +9,7 @@ from typing import Any
 
 from ops.contracts import CONTRACT_VERSION
 from ops.gateway.operations import Operation
+from rules import e164
 
 _PROBLEM = {
     "type": "object",
@@ -23,6 +24,7 @@ _PROBLEM = {
         "request_id": {"type": "string"},
     },
 }
+_PATHS = {"number": {"type": "string", "pattern": f"^{e164.PATTERN}$"}}
 _MEANINGS = {
     401: "No key that is known.",
     403: "The key lacks the scope.",
@@ -67,7 +69,7 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _PATHS.get(name, {"type": "string", "minLength": 1})}
         for name in re.findall(r"{(\w+)", operation.path)
     ]
     parameters += [

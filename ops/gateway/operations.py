@@ -88,10 +88,24 @@ def key_of(gateway: Gateway, request: Request) -> Key | None:
     return None
 
 
-def may(gateway: Gateway, request: Request, scope: str) -> bool:
+def _may(gateway: Gateway, request: Request, scope: str) -> bool:
     """Whether who asks has a scope."""
     key = key_of(gateway, request)
     return key is not None and scope in key.scopes
+
+
+def wants_unmasked(gateway: Gateway, request: Request) -> bool:
+    """Whether numbers are asked for in full.
+
+    Raises:
+        Problem: 403, the key may not see them; 422, neither true nor false.
+    """
+    text = request.query_params.get("unmasked", "false")
+    if text not in ("true", "false"):
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "want true or false", code="enum", field="unmasked")
+    if text == "true" and not _may(gateway, request, "operate"):
+        raise Problem(HTTPStatus.FORBIDDEN, "numbers in full need the scope operate", reason="scope")
+    return text == "true"
 
 
 def _admit(gateway: Gateway, request: Request, scopes: frozenset[str]) -> None:

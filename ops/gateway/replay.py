@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
+from ops.explain.places import Place
 from ops.gateway.hub import Event, Filter
 from ops.statistics import Seen
 from rules.errors import StateError
@@ -44,7 +45,7 @@ class Replay:
 
     def had(self, event: Event) -> bool:
         """Whether a live event is among those that were read again."""
-        return event.offset < self._ends.get((event.topic, event.partition), 0)
+        return event.place.offset < self._ends.get((event.place.topic, event.place.partition), 0)
 
     async def events(self) -> AsyncGenerator[list[Event], None]:
         """The events in batches, in order within a partition; a reader that is slow slows down only this.
@@ -88,6 +89,6 @@ class Replay:
             seen = _decode(raw)
         except msgspec.MsgspecError:
             return None
-        topic, partition, offset = names[record.topic], record.partition, record.offset
+        place = Place(names[record.topic], record.partition, record.offset)
         # Until all of it has been read, whoever is cut off has to begin where this began.
-        return Event(topic, partition, offset, self._since_ms, seen, raw) if self._wanted.match(seen) else None
+        return Event(place, self._since_ms, seen, raw) if self._wanted.match(seen) else None

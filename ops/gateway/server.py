@@ -33,6 +33,8 @@ from ops.gateway.problems import Problem, response
 from ops.gateway.publishing import Publishing
 from ops.metrics import MetricsServer
 from rules.errors import CannotStart
+from streams import redis_client
+from streams.log_reader import LogReader
 from streams.state import Store
 from streams.topics import check_topics
 
@@ -63,17 +65,20 @@ class Server:
         """
         self._settings = settings
         self.failed: BaseException | None = None
+        keys = KeyRing.from_settings(settings)
         publishing = Publishing(settings)
         asking = Asking(settings, publishing)
         self.gateway = Gateway(
             settings=settings,
-            keys=KeyRing.from_settings(settings),
+            keys=keys,
             clock=Clock.from_settings(settings),
             book=load_rulebook(overrides=settings.rulebook_overrides),
             publishing=publishing,
             asking=asking,
             feed=Feed(settings, asking, self.fail),
             store=Store(settings),
+            redis=redis_client.from_settings(settings),
+            log=LogReader(settings, "read_committed"),
         )
         self.tls = settings.gateway_tls_cert is not None
         config = uvicorn.Config(
@@ -113,6 +118,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no more requests, finish those that are being answered, and end."""
+        self.gateway.feed.hub.close()
         self._server.should_exit = True
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -134,10 +140,11 @@ class Server:
                 metrics = await asyncio.to_thread(MetricsServer, self._settings.metrics, [GatewayCollector(gateway)])
                 opened.push_async_callback(asyncio.to_thread, metrics.stop)
             opened.push_async_callback(gateway.store.close)
+            opened.push_async_callback(redis_client.close, gateway.redis)
             problems = await check_topics(self._settings)
             if problems:
                 raise CannotStart("the topics are not usable:\n  " + "\n  ".join(problems))
-            for service in (gateway.publishing, gateway.feed):
+            for service in (gateway.publishing, gateway.feed, gateway.log):
                 await service.start()
                 opened.push_async_callback(service.stop)
             yield

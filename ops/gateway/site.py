@@ -24,7 +24,7 @@ from ops.gateway.problems import Problem, response
 
 _MEDIA = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: What the sign-in page is made of; the rest is for who has signed in.
-_OPEN = frozenset({"style.css", "login.js"})
+_OPEN = frozenset({"style.css", "login.js", "icon.svg"})
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ops.gateway.gateway import Gateway
 from ops.gateway.hub import Event, Filter, Subscription
-from ops.gateway.operations import may
+from ops.gateway.operations import wants_unmasked
 from ops.gateway.problems import Problem
 from ops.gateway.replay import REPLAYS_MAX, Replay, resume_ms
 from rules.errors import StateError
@@ -61,20 +61,6 @@ async def stream(gateway: Gateway, request: Request) -> Response:
     return _Stream(_messages(subscription, replay, first, unmasked=unmasked), opened)
 
 
-def wants_unmasked(gateway: Gateway, request: Request) -> bool:
-    """Whether numbers are asked for in full.
-
-    Raises:
-        Problem: 403, the key may not see them; 422, neither true nor false.
-    """
-    text = request.query_params.get("unmasked", "false")
-    if text not in ("true", "false"):
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "want true or false", code="enum", field="unmasked")
-    if text == "true" and not may(gateway, request, "operate"):
-        raise Problem(HTTPStatus.FORBIDDEN, "numbers in full need the scope operate", reason="scope")
-    return text == "true"
-
-
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= RECENT_AT_MOST):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"want a whole number from 0 to {RECENT_AT_MOST}", code="format", field="recent")
@@ -95,7 +81,7 @@ async def _messages(
                         yield b"".join(event.message(unmasked=unmasked) for event in events)
             except StateError:
                 return
-    while not subscription.overflowed:
+    while not subscription.ended:
         events = await subscription.take(_BEAT_S)
         fresh = [event for event in events if replay is None or not replay.had(event)]
         yield b"".join(event.message(unmasked=unmasked) for event in fresh) or (b"" if events else _BEAT)
