@@ -221,6 +221,18 @@ def test_what_can_no_longer_matter_is_forgotten() -> None:
     assert gate.says(START + 10 * MINUTE, "q-3").reason is not Reason.UNKNOWN
 
 
+def test_what_was_decided_anew_is_remembered_from_then_on() -> None:
+    """It was listed under its first decision."""
+    gate = Gate()
+    gate.read(record(decision="blocked"))
+    gate.read(record(decision="blocked", decided_at=START + 20 * MINUTE), at=START + 20 * MINUTE)
+    for minutes in (3, 19):
+        gate.keeper.forget(clocks(START + REMEMBER + minutes * MINUTE))
+        assert len(gate.keeper) == 1
+    gate.keeper.forget(clocks(START + REMEMBER + 22 * MINUTE))
+    assert len(gate.keeper) == 0
+
+
 def test_a_clock_far_ahead_makes_nothing_forgotten() -> None:
     """What the decisions say must have passed as well."""
     gate = Gate()
@@ -280,9 +292,13 @@ def test_a_memory_that_is_none_is_refused(wrong: dict[str, int]) -> None:
 
 # --- whatever happens -----------------------------------------------------------------------------------------------------------
 
-REQUESTS = st.sampled_from(["q-1", "q-2", "q-3"])
+REQUESTS = st.sampled_from(["q-1", "q-2"])
 TOPICS = st.sampled_from([APPROVALS, REFUSALS])
-SECONDS = st.one_of(st.floats(0, 3), st.floats(0, 120), st.floats(0, 2000)).map(lambda seconds: int(seconds * SECOND))
+SKEWS = st.sampled_from([-TOLERANCE, 0, TOLERANCE])
+#: What may make a difference: within and beyond the bound, a minute of validity, the request memory, what is remembered.
+STEPS = st.sampled_from(
+    [0, 1, SECOND // 2, SECOND, 2 * SECOND, 30 * SECOND, 57 * SECOND, MINUTE, REASKED, REMEMBER - REASKED, REMEMBER]
+)
 
 
 class Whatever(RuleBasedStateMachine):
@@ -300,33 +316,36 @@ class Whatever(RuleBasedStateMachine):
         self.windows: dict[str, list[tuple[int, int]]] = {}
         self.look: Any = None
 
-    @rule(request_id=REQUESTS, verdict=st.sampled_from(["approved", "approved", "blocked", "recall", "broken"]), lag=SECONDS,
-          ahead=st.integers(0, 900), valid_s=st.integers(1, 2000))  # fmt: skip
-    def write(self, request_id: str, verdict: str, lag: int, ahead: int, valid_s: int) -> None:
-        """A decision, decided a while before it gets into the log; those of one request lie within the request memory."""
+    def decided_at(self, request_id: str, lag: int) -> int:
+        """Some time before the record gets into the log; decisions of one request lie within the request memory."""
         decided_at = self.time - lag
-        first = self.first_decided.setdefault(request_id, decided_at)
-        assume(abs(decided_at - first) <= REASKED // 2)
-        if verdict == "approved":
-            window = (decided_at + ahead * SECOND, decided_at + (ahead + valid_s) * SECOND)
-            self.windows.setdefault(request_id, []).append(window)
-            dial_at, valid_until = map(format_instant, window)
-            self.logs[APPROVALS].append(record(request_id, decided_at=decided_at, dial_at=dial_at, valid_until=valid_until))
-            return
-        kind = "recall" if verdict == "recall" else "decision"
-        value = b"?" if verdict == "broken" else record(request_id, "blocked", decided_at=decided_at, kind=kind)
+        assume(abs(decided_at - self.first_decided.setdefault(request_id, decided_at)) <= REASKED // 2)
+        return decided_at
+
+    @rule(request_id=REQUESTS, lag=st.sampled_from([0, 0, SECOND, REASKED // 2]), ahead=st.sampled_from([0, 0, 10, 900]),
+          valid_s=st.sampled_from([60, 60, 1200, 1800]))  # fmt: skip
+    def approve(self, request_id: str, lag: int, ahead: int, valid_s: int) -> None:
+        decided_at = self.decided_at(request_id, lag)
+        window = (decided_at + ahead * SECOND, decided_at + (ahead + valid_s) * SECOND)
+        self.windows.setdefault(request_id, []).append(window)
+        dial_at, valid_until = map(format_instant, window)
+        self.logs[APPROVALS].append(record(request_id, decided_at=decided_at, dial_at=dial_at, valid_until=valid_until))
+
+    @rule(request_id=REQUESTS, lag=st.sampled_from([0, SECOND, REASKED // 2]), how=st.sampled_from(["decision", "recall", "broken"]))
+    def refuse(self, request_id: str, lag: int, how: str) -> None:
+        decided_at = self.decided_at(request_id, lag)
+        value = b"?" if how == "broken" else record(request_id, "blocked", decided_at=decided_at, kind=how)
         self.refused.setdefault(request_id, (len(self.logs[REFUSALS]), self.time))
         self.logs[REFUSALS].append(value)
 
     @precondition(lambda self: self.logs[APPROVALS])
     @rule(data=st.data())
-    def repeat(self, data: st.DataObject) -> None:
-        """An approval again, as after a crash."""
+    def repeat_an_approval(self, data: st.DataObject) -> None:
+        """As after a crash."""
         self.logs[APPROVALS].append(data.draw(st.sampled_from(self.logs[APPROVALS])))
 
-    @rule(topic=TOPICS, count=st.integers(1, 5), skew=st.integers(-TOLERANCE, TOLERANCE))
+    @rule(topic=TOPICS, count=st.integers(1, 3), skew=SKEWS)
     def read(self, topic: str, count: int, skew: int) -> None:
-        """The reader takes some records in."""
         for value in self.logs[topic][self.read_to[topic] :][:count]:
             self.keeper.read(value, approves=topic == APPROVALS, now=clocks(self.time, skew))
             self.read_to[topic] += 1
@@ -342,13 +361,23 @@ class Whatever(RuleBasedStateMachine):
         self.keeper.currency.found(self.look, {topic: len(log) for topic, log in self.logs.items()})
         self.look = None
 
-    @rule(step=SECONDS)
+    @rule(skew=SKEWS)
+    def catch_up(self, skew: int) -> None:
+        """All at once, as a reader without a lag does."""
+        self.ask_for_the_ends()
+        self.hear_of_the_ends()
+        for topic in self.logs:
+            self.read(topic, len(self.logs[topic]), skew)
+
+    @rule(step=STEPS, skew=SKEWS)
+    def wait_and_catch_up(self, step: int, skew: int) -> None:
+        self.time += step
+        self.keeper.forget(clocks(self.time, skew))
+        self.catch_up(skew)
+
+    @rule(step=STEPS)
     def wait(self, step: int) -> None:
         self.time += step
-
-    @rule(skew=st.integers(-TOLERANCE, TOLERANCE))
-    def forget(self, skew: int) -> None:
-        self.keeper.forget(clocks(self.time, skew))
 
     @invariant()
     def no_yes_is_wrong(self) -> None:
@@ -364,4 +393,4 @@ class Whatever(RuleBasedStateMachine):
 
 
 TestWhatever = Whatever.TestCase
-TestWhatever.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestWhatever.settings = settings(max_examples=400, stateful_step_count=12, deadline=None)
