@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from config.clock import Clock
 from config.settings import Settings
@@ -12,13 +14,25 @@ from rules.reference import Reference
 from rules.rulebook import Rulebook
 from streams.barrier import Barrier
 from streams.clocks import Clocks
-from streams.kept import Meta
+from streams.kept import Journalled, Meta
 from streams.outputs import OUTPUTS, OutputLog
 from streams.ownership import Ownership
-from streams.publisher import Acknowledged, Publisher
+from streams.publisher import Acknowledged, Headers, Publisher
 from streams.reference_feed import ReferenceFeed
 from streams.state import Store
 from streams.timings import Timings
+
+
+class Answered(NamedTuple):
+    """A request that carries a trace context and whose decision the broker has acknowledged.
+
+    ``item`` is the decision, of ``partition``; ``took_s`` the time from the close of its batch until then.
+    """
+
+    context: Headers
+    partition: int
+    item: Journalled
+    took_s: float
 
 
 @dataclass(slots=True)
@@ -27,7 +41,8 @@ class Guard:
 
     ``clocks`` are those of the servers. ``blocked_with`` is the code that every request is blocked with while something is wrong that
     no single request shows (``ops.readiness`` finds it); None in good times. ``counts`` counts what the wire contract wants counted
-    (rejected, misplaced, unknown fields) and what operators ask for; ``timings`` says how long it all took.
+    (rejected, misplaced, unknown fields) and what operators ask for; ``timings`` says how long it all took; ``on_answered`` is told of
+    requests that carry a trace context, if somebody follows traces.
     """
 
     settings: Settings
@@ -43,6 +58,7 @@ class Guard:
     clocks: Clocks
     timings: Timings
     blocked_with: str | None = None
+    on_answered: Callable[[Answered], None] | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def as_of(self, meta: Meta) -> dict[str, int]:

@@ -16,7 +16,7 @@ import structlog
 
 from agents.context import Guard
 from agents.recalls import Recalls, publish_recalls
-from agents.rejects import rejected_event
+from agents.rejects import rejection
 from rules.e164 import masked
 from rules.errors import DeliveryFailed, InputError, StateError
 from rules.events import NumberEvent, read_event
@@ -28,7 +28,6 @@ from streams.partition import Partition
 from streams.partitioner import partition_of
 from streams.publisher import Output, moved_home
 from streams.tasks import Tasks
-from streams.topics import REJECTED
 from streams.transport import Fetched
 
 log = structlog.get_logger(__name__)
@@ -256,8 +255,7 @@ class _SortedOut:
         guard, settings = self._guard, self._guard.settings
         if not _was_forwarded(record):
             guard.counts[f"rejected {self._topic} {error.code}"] += 1
-            key, value = rejected_event(record, self._topic, error, guard.clock.now())
-            self.unpublished.append(Output(settings.topic(REJECTED), record.partition, key, value))
+            self.unpublished.append(rejection(settings, record, self._topic, error, guard.clock.now()))
         for number in suspended_numbers(self._topic, record.key, record.value):
             home = partition_of(number.encode(), settings.partitions)
             if home == record.partition:

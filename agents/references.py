@@ -9,13 +9,11 @@ from typing import Any, NamedTuple, cast
 import structlog
 
 from agents.context import Guard
-from agents.rejects import rejected_event
+from agents.rejects import rejection
 from rules.errors import DeliveryFailed, InputError
 from rules.events import ReferenceEntry, read_event
-from streams.partitioner import partition_of
 from streams.publisher import Output
 from streams.tasks import Tasks
-from streams.topics import REJECTED
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +60,9 @@ class ReferenceAgent:
 
     def _reject(self, record: Any, error: InputError) -> None:  # aiokafka's record
         """Report a broken entry; the entry before it stays. Every worker reads it, so one report comes from each."""
-        guard, settings = self._guard, self._guard.settings
+        guard = self._guard
         guard.counts[f"rejected {self._topic} {error.code}"] += 1
-        key, value = rejected_event(record, self._topic, error, guard.clock.now())
-        output = Output(settings.topic(REJECTED), partition_of(key or b"", settings.partitions), key, value)
+        output = rejection(guard.settings, record, self._topic, error, guard.clock.now())
         # Apart: requests wait for this topic, and must not wait for the report. A worker that dies before it is written loses
         # nothing, because the next one reads the topic from its beginning and reports the entry again.
         self._tasks.start(self._report(output))

@@ -7,19 +7,27 @@ from typing import Any
 
 import msgspec
 
+from config.settings import Settings
 from rules.errors import InputError
-from rules.events import MAX_RECORD_BYTES
+from rules.events import MAX_RECORD_BYTES, REFERENCE_MODELS
 from rules.instants import format_instant
+from streams.partitioner import partition_of
+from streams.publisher import Output
+from streams.topics import REJECTED
+from streams.trace_context import context_of
 
 _MAX_KEY_BYTES = 1024  # a key is a number or an id; a longer one would make the rejected record too large to publish
 
 _encode = msgspec.json.Encoder().encode
 
 
-def rejected_event(record: Any, topic: str, error: InputError, now: int) -> tuple[bytes | None, bytes]:  # aiokafka's record
-    """Key and value of the rejected-events record for a Kafka record that cannot be used.
+def rejection(settings: Settings, record: Any, topic: str, error: InputError, now: int) -> Output:  # aiokafka's record
+    """The rejected-events record for a Kafka record that cannot be used; it carries that one's trace context.
+
+    It goes to the partition of the record; of reference topics, which have but one, to that of the key.
 
     Args:
+        settings: names of topics, and how many partitions they have.
         record: the Kafka record.
         topic: its topic, name without prefix.
         error: what is wrong with it.
@@ -38,4 +46,5 @@ def rejected_event(record: Any, topic: str, error: InputError, now: int) -> tupl
     }
     if len(raw) > MAX_RECORD_BYTES:
         event["truncated"] = True
-    return key, _encode(event)
+    home = partition_of(key or b"", settings.partitions) if topic in REFERENCE_MODELS else record.partition
+    return Output(settings.topic(REJECTED), home, key, _encode(event), context_of(record.headers))

@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from time import monotonic
 from typing import Any, cast
 
 import msgspec
 import structlog
 
-from agents.context import Guard
-from agents.rejects import rejected_event
+from agents.context import Answered, Guard
+from agents.rejects import rejection
 from rules.decide import decide, refuse
 from rules.decision import Decision
 from rules.e164 import masked
@@ -35,14 +36,15 @@ from streams.barrier import OUT_OF_REACH, Ends
 from streams.kept import Admission, Entry, Journalled, Meta, Snapshot, keep_entries_s
 from streams.outputs import output_of
 from streams.partition import Partition
-from streams.publisher import Output, moved_home
-from streams.topics import REJECTED
+from streams.publisher import Headers, Output, moved_home
+from streams.trace_context import context_of
 from streams.transport import Fetched
 
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.2
 _encode_decision = msgspec.json.Encoder().encode
+_logged_ms = attrgetter("timestamp")
 _encode_content = msgspec.msgpack.Encoder().encode
 
 
@@ -52,8 +54,9 @@ class Work:
 
     ``closed_s`` is when it was closed, by the monotonic clock; ``ends`` is where the fact topics ended then, and ``stale`` says that
     they could not be applied in time; ``is_noted`` that this wait has been counted. ``looked`` is what Redis said while the ends were
-    asked, if that was done. ``unpublished`` is what the broker has not acknowledged at the last attempt; ``publishing`` is open from
-    the moment at which Redis may have taken the decisions until they are published.
+    asked, if that was done. ``contexts`` holds the trace contexts of the requests that have one, by input offset. ``unpublished`` is
+    what the broker has not acknowledged at the last attempt; ``publishing`` is open from the moment at which Redis may have taken the
+    decisions until they are published.
     """
 
     partition: Partition
@@ -65,6 +68,7 @@ class Work:
     is_noted: bool = False
     looked: Snapshot | None = None
     requests: list[tuple[int, CallRequest]] = field(default_factory=list)
+    contexts: dict[int, Headers] = field(default_factory=dict)
     replayed: list[Journalled] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     unpublished: Sequence[Output] | None = None
@@ -90,6 +94,8 @@ class Turn:
         work.is_read = True
         for fetched in work.batches:
             for record in fetched.records:
+                if record.headers and (context := context_of(record.headers)):
+                    work.contexts[record.offset] = context
                 journalled = work.partition.journal.get(record.offset)
                 if journalled is not None:
                     work.replayed.append(journalled)
@@ -136,11 +142,23 @@ class Turn:
             log.warning("decisions wait", partition=work.partition.number, reason=str(error))
             return False
         work.publishing.close()
-        self._guard.timings.turn.took(monotonic() - work.closed_s)
+        self._note_answered(work)
         for fetched in work.batches:
             fetched.acknowledge()
         work.partition.next_request = work.batches[-1].next_offset
         return True
+
+    def _note_answered(self, work: Work) -> None:
+        """Count what a work that is published has cost, and tell who follows traces."""
+        guard, took_s = self._guard, monotonic() - work.closed_s
+        guard.timings.turn.took(took_s)
+        for fetched in work.batches:
+            guard.timings.answered(map(_logged_ms, fetched.records))
+        if work.contexts and guard.on_answered is not None:
+            for item in work.replayed:
+                context = work.contexts.get(item.offset)
+                if context is not None:
+                    guard.on_answered(Answered(context, work.partition.number, item, took_s))
 
     def _read_request(self, work: Work, record: Any) -> None:  # aiokafka's record
         sent_home = moved_home(record, REQUEST_TOPIC, self._guard.settings)
@@ -158,8 +176,7 @@ class Turn:
 
     def _reject(self, work: Work, record: Any, error: InputError) -> None:  # aiokafka's record
         self._guard.counts[f"rejected {REQUEST_TOPIC} {error.code}"] += 1
-        key, value = rejected_event(record, REQUEST_TOPIC, error, self._guard.clock.now())
-        work.outputs.append(Output(self._guard.settings.topic(REJECTED), record.partition, key, value))
+        work.outputs.append(rejection(self._guard.settings, record, REQUEST_TOPIC, error, self._guard.clock.now()))
 
     async def _admit(self, works: list[Work]) -> list[Work]:
         """Decide and store until the store has taken every decision. Requests wait here while Redis is away: nothing is approved.
@@ -247,7 +264,8 @@ class Turn:
     def _outputs(self, work: Work) -> list[Output]:
         """Everything that a work has to publish."""
         settings, partition = self._guard.settings, work.partition.number
-        return work.outputs + [output_of(settings, partition, item) for item in sorted(work.replayed, key=lambda item: item.offset)]
+        items = sorted(work.replayed, key=lambda item: item.offset)
+        return work.outputs + [output_of(settings, partition, item, work.contexts.get(item.offset, ())) for item in items]
 
 
 class _Decided:
@@ -340,8 +358,7 @@ class _Decided:
         error = InputError("conflict", "request_id", "this request_id was asked for this number with other content")
         self._count(f"rejected {REQUEST_TOPIC} {error.code}")
         record = next(one for fetched in self.work.batches for one in fetched.records if one.offset == offset)
-        key, value = rejected_event(record, REQUEST_TOPIC, error, self._now)
-        self.outputs.append(Output(self._guard.settings.topic(REJECTED), self.work.partition.number, key, value))
+        self.outputs.append(rejection(self._guard.settings, record, REQUEST_TOPIC, error, self._now))
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1

@@ -50,8 +50,16 @@ class Settings(BaseSettings):
     clock_offset_s: float | None = Field(None, description="as clock_start, as seconds ahead of the system's clock")
 
     metrics: str | None = Field(
-        None, pattern=r"^\S+:\d{1,5}$", description="HOST:PORT at which a worker shows its figures; port 0: any"
+        None, pattern=r"^\S+:\d{1,5}$", description="HOST:PORT at which a worker or gateway shows its figures; port 0: any"
     )
+
+    gateway: str = Field("127.0.0.1:8080", pattern=r"^\S+:\d{1,5}$", description="HOST:PORT at which the gateway listens; port 0: any")
+    api_keys: SecretStr | None = Field(None, description="who may ask the gateway: NAME SCOPE[,SCOPE] SECRET; NAME ...")
+    api_keys_file: Path | None = Field(None, description="the same, a line each")
+    gateway_tls_cert: Path | None = None
+    gateway_tls_key: Path | None = None
+    gateway_wait_s: float = Field(5.0, gt=0, description="how long the gateway waits for a decision before it answers 503")
+    gateway_rate: float = Field(1000.0, ge=0, description="requests a second that one key may make; 0: any number")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "console"

@@ -18,7 +18,8 @@ from config.rulebook import load_rulebook
 from config.settings import Settings
 from ops.cli_repair import quarantine, rejected
 from ops.door import decide_lines
-from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, settings_from_environment
+from ops.masking import MaskingFormatter, mask_numbers
+from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_USAGE, Json, Unmasked, settings_from_environment
 from ops.ready_file import why_not_ready
 from ops.rules_cmd import list_parameters, list_rules, show_rule
 from rules.errors import CannotStart, RulebookInvalid
@@ -112,6 +113,21 @@ def worker() -> None:
 
 
 @app.command()
+def gateway() -> None:
+    """Serve the guard over HTTP at RINGFENCE_GATEWAY (127.0.0.1:8080), until Ctrl-C or SIGTERM.
+
+    Prints `ready URL` when it answers. Keys come from RINGFENCE_API_KEYS or RINGFENCE_API_KEYS_FILE: NAME SCOPE[,SCOPE] SECRET
+
+    Example: RINGFENCE_API_KEYS='dialler dial SECRET-OF-20-CHARACTERS; me operate,report ANOTHER-LONG-SECRET' ringfence gateway
+    """
+    from ops.gateway.server import run_gateway
+
+    settings = settings_from_environment()
+    _log_as(settings)
+    raise typer.Exit(run_gateway(settings))
+
+
+@app.command()
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Create what is missing.")] = False,
     json_output: Json = False,
@@ -145,23 +161,27 @@ def up(
     data: Annotated[Path | None, typer.Option("--data", help="Folder that keeps the data; without it nothing is kept.")] = None,
     kafka_port: Annotated[int, typer.Option("--kafka-port", help="0: any free one.", min=0, max=65535)] = 9092,
     redis_port: Annotated[int, typer.Option("--redis-port", help="0: any free one.", min=0, max=65535)] = 6379,
+    gateway_port: Annotated[int, typer.Option("--gateway-port", help="0: any free one.", min=0, max=65535)] = 8080,
+    no_gateway: Annotated[bool, typer.Option("--no-gateway", help="No HTTP.")] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, max=32)] = 1,
     partitions: Annotated[int, typer.Option("--partitions", help="Of each topic keyed by number.", min=1, max=1000)] = 8,
     clock_start: Annotated[
         str | None, typer.Option("--clock-start", help="The guard's clock starts here and runs on: 2026-11-23T13:00:00Z")
     ] = None,
 ) -> None:
-    """Start a real Kafka, a real Redis and workers on this machine, until Ctrl-C or SIGTERM.
+    """Start a real Kafka, a real Redis, workers and a gateway on this machine, until Ctrl-C or SIGTERM.
 
-    Prints `ready kafka=HOST:PORT redis=URL` when the workers are ready.
+    Prints `ready kafka=HOST:PORT redis=URL gateway=URL key=SECRET` when all is ready. The key is made for this run, with every scope,
+    unless RINGFENCE_API_KEYS or RINGFENCE_API_KEYS_FILE is set.
 
-    Example: ringfence up --kafka-port 0 --redis-port 0 --workers 2
+    Example: ringfence up --kafka-port 0 --redis-port 0 --gateway-port 0 --workers 2
     """
     from ops.up import UpOptions, run_up
 
     options = UpOptions(
-        data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions
-    )
+        data=data, kafka_port=kafka_port, redis_port=redis_port, workers=workers, clock_start=clock_start, partitions=partitions,
+        gateway_port=None if no_gateway else gateway_port,
+    )  # fmt: skip
     raise typer.Exit(run_up(options))
 
 
@@ -228,6 +248,29 @@ def audit(
         print_report(tally, show)
     if not tally.clean:
         raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command()
+def explain(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As the dialler asked.")],
+    number: Annotated[str | None, typer.Option("--number", help="Look in the partition of this number only: +31612345678")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="Where the decision stands, if that is known: blocked-3@1234")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="In the log since this instant: 2026-11-23T13:00:00Z")] = None,
+    lang: Annotated[str, typer.Option("--lang", help="en or nl.")] = "en",
+    unmasked: Unmasked = False,
+    json_output: Json = False,
+) -> None:
+    """Explain the newest decision of a request (RINGFENCE_KAFKA): rule by rule, with the facts behind it and what would change it.
+
+    Exit code 1 if there is no such decision, or it is not what its facts give.
+
+    Example: ringfence explain q-1 --lang nl
+    """
+    from ops.explain.command import explain_request
+
+    explain_request(
+        request_id, number=number, at=at, since=since, lang=lang, unmasked=unmasked, json_output=json_output
+    )  # fmt: skip
 
 
 @app.command("import")
@@ -304,13 +347,16 @@ def _log_as(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            mask_numbers,
             structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=colours),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     # Faust, mode and aiokafka tell much that concerns nobody.
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
 
 
 def main() -> None:

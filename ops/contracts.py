@@ -20,6 +20,7 @@ from rules.decision import Decision
 from rules.events import MODELS, REFERENCE_KEYS, REQUEST_TOPIC
 from streams.outputs import INPUT_OFFSET
 from streams.topics import APPROVED, BLOCKED, REJECTED, STATES, TopicSpec, specs
+from streams.trace_context import TRACEPARENT, TRACESTATE
 
 #: Grows by a minor when an optional field is added; nothing else is ever changed.
 CONTRACT_VERSION = "1.0.0"
@@ -126,10 +127,22 @@ def _message(name: str) -> dict[str, Any]:
         "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": {"$ref": f"{_SCHEMAS}/{name}.json"}},
         "bindings": {"kafka": {"key": _key(name), "bindingVersion": "0.5.0"}},
     }
-    if name in {APPROVED, BLOCKED}:
-        offset = {"type": "string", "description": "Offset of the request in its partition of call-requests."}
-        message["headers"] = {"type": "object", "properties": {INPUT_OFFSET: offset}}
+    headers = _headers(name)
+    if headers:
+        message["headers"] = {"type": "object", "properties": headers}
     return message
+
+
+def _headers(name: str) -> dict[str, Any]:
+    """The headers that a program may read or write; the guard has more of its own."""
+    if name not in {REQUEST_TOPIC, APPROVED, BLOCKED, REJECTED}:
+        return {}
+    offset = {INPUT_OFFSET: {"type": "string", "description": "Offset of the request in its partition of call-requests."}}
+    context = {
+        TRACEPARENT: {"type": "string", "description": "W3C trace context, version 00; that of the record that this one answers."},
+        TRACESTATE: {"type": "string", "description": "The state that goes with it, at most 512 bytes."},
+    }
+    return (offset if name in {APPROVED, BLOCKED} else {}) | context
 
 
 def _key(name: str) -> dict[str, Any]:

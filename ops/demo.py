@@ -88,6 +88,7 @@ def run_demo(options: DemoOptions) -> int:
         kafka_port=options.kafka_port,
         redis_port=options.redis_port,
         workers=options.workers,
+        gateway_port=0,
         clock_start=DAY_START,
         quiet=True,
     )
@@ -95,6 +96,7 @@ def run_demo(options: DemoOptions) -> int:
     with stop_signals() as told, client_silenced():
         try:
             stack.start(_say, lambda: told.code is not None)
+            _say(f"dashboard: {_dashboard(stack)}")
             screen = Screen("ringfence demo")
             outcome = asyncio.run(_Demo(options, stack, screen, lambda: told.code).run())
         except StartCancelled:
@@ -109,6 +111,11 @@ def run_demo(options: DemoOptions) -> int:
         finally:
             stack.stop()
         return _report(outcome, screen, told.code)
+
+
+def _dashboard(stack: Stack) -> str:
+    """A link that signs in at once. What stands behind # is not sent, and stands in no log."""
+    return stack.gateway if stack.gateway_key is None else f"{stack.gateway}/#key={stack.gateway_key}"
 
 
 def _problem(options: DemoOptions) -> str | None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from config.settings import Settings
@@ -24,18 +24,13 @@ from ops.client_log import client_silenced
 from ops.disconnect import disconnect
 from ops.load import SentTimes
 from ops.log_times import LogTimes
+from ops.rejected import Report
 from ops.snapshot import LatencyKind
 from ops.statistics import PARTIES_MAX, Seen, Statistics
 from rules.errors import CannotStart
 
+_UNDER_WAY_MS = 2000
 _OUTPUTS = ("approved-calls", "blocked-calls", "rejected-events")
-
-
-class _Rejected(msgspec.Struct, frozen=True):
-    class _Error(msgspec.Struct, frozen=True):
-        code: str
-
-    error: _Error
 
 
 class _Name(msgspec.Struct, frozen=True):
@@ -44,7 +39,7 @@ class _Name(msgspec.Struct, frozen=True):
 
 
 _seen = msgspec.json.Decoder(Seen).decode
-_rejected = msgspec.json.Decoder(_Rejected).decode
+_rejected = msgspec.json.Decoder(Report).decode
 _name = msgspec.json.Decoder(_Name).decode
 
 
@@ -61,6 +56,9 @@ class LiveReader:
         statistics: Statistics,
         sent: SentTimes | None = None,
         on_decision: Callable[[Seen], None] | None = None,
+        on_output: Callable[[str, ConsumerRecord[bytes, bytes], Seen | Report], None] | None = None,
+        fetch_min_bytes: int = 1,
+        fetch_max_wait_ms: int = 100,
     ) -> None:
         """Nothing is read yet.
 
@@ -70,13 +68,23 @@ class LiveReader:
             sent: when each request was due, known to whoever sends them; None measures by log times instead, for which
                 call-requests is read as well.
             on_decision: called with every new decision and recall.
+            on_output: called with every output record (name of its topic without prefix, record, what was read), repeats included.
+            fetch_min_bytes: the broker answers at once with so many, else after ``fetch_max_wait_ms``.
+            fetch_max_wait_ms: how long it waits for more.
         """
         self.statistics = statistics
         self._settings = settings
         self._sent = sent
         self._on_decision = on_decision
+        self._on_output = on_output
+        self._fetching = {"fetch_min_bytes": fetch_min_bytes, "fetch_max_wait_ms": fetch_max_wait_ms}
         self._log_times = LogTimes()
         self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._level_ms: dict[TopicPartition, int] = {}
+        self._newest_ms = 0
+        #: A log time before which every record has been read; what is on its way from the broker has two seconds to arrive.
+        self.settled_ms = 0
         self._topics = {settings.topic(name): name for name in _OUTPUTS}
         if sent is None:
             self._topics |= {settings.topic(name): name for name in ("call-requests", "parties")}
@@ -93,8 +101,8 @@ class LiveReader:
             group_id=None,
             auto_offset_reset="latest",
             enable_auto_commit=False,
-            fetch_max_wait_ms=100,
             request_timeout_ms=10_000,
+            **self._fetching,
         )
         self._consumer = consumer
         address = self._settings.kafka
@@ -122,9 +130,26 @@ class LiveReader:
             except KafkaError:
                 await asyncio.sleep(0.5)
                 continue
-            for records in batches.values():
+            for tp, records in batches.items():
                 for record in records:
                     self._read(record)
+                self._next[tp] = records[-1].offset + 1
+                self._newest_ms = max(self._newest_ms, records[-1].timestamp)
+            for tp in self._consumer.assignment():
+                if (self._consumer.highwater(tp) or 0) <= self._next.get(tp, 0):
+                    self._level_ms[tp] = self._newest_ms
+            self.settled_ms = min(self._level_ms.values(), default=self._newest_ms) - _UNDER_WAY_MS
+
+    async def behind(self) -> int:
+        """How many records the broker has that were not read yet.
+
+        Raises:
+            KafkaError, OSError: it does not answer.
+        """
+        assert self._consumer is not None  # started
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        positions = {tp: await self._consumer.position(tp) for tp in ends}
+        return sum(max(0, int(end) - int(positions[tp])) for tp, end in ends.items())
 
     async def stop(self) -> None:
         """Disconnect. Safe to call twice."""
@@ -140,14 +165,19 @@ class LiveReader:
             elif topic == "parties":
                 self._name(record)
             elif topic == "rejected-events":
-                self.statistics.reject(_rejected(raw).error.code)
+                report = _rejected(raw)
+                if self._on_output is not None:
+                    self._on_output(topic, record, report)
+                self.statistics.reject(report.error.code)
             else:
-                self._count(record, raw)
+                self._count(topic, record, raw)
         except msgspec.DecodeError:
             self.statistics.unreadable()
 
-    def _count(self, record: ConsumerRecord[bytes, bytes], raw: bytes) -> None:
+    def _count(self, topic: str, record: ConsumerRecord[bytes, bytes], raw: bytes) -> None:
         seen, at = _seen(raw), time.monotonic()
+        if self._on_output is not None:
+            self._on_output(topic, record, seen)
         if not self.statistics.add(seen, raw, at):
             return
         if seen.kind == "decision":

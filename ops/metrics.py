@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import structlog
@@ -18,7 +19,9 @@ from prometheus_client.registry import Collector
 
 from agents.context import Guard
 from ops.readiness import CODES, Readiness
+from rules.codes import BASIS_CODES, REASON_CODES, SYSTEM_CODES
 from rules.errors import CannotStart
+from rules.events import ERROR_CODES, FACT_MODELS, MODELS, REQUEST_TOPIC
 from streams.checkpoints import Checkpoints
 from streams.lag import LagWatch
 from streams.timings import Timing
@@ -54,9 +57,11 @@ COUNTERS = {
 }
 GAUGES = {
     "ringfence_lag_records": Family("records not worked off at the last look, over the partitions that are ready", ("topic",)),
+    "ringfence_lag_seconds": Family("for how long some of these have not been worked off, the longest of all partitions", ("topic",)),
     "ringfence_partitions_owned": Family("partitions of this worker"),
     "ringfence_partitions_ready": Family("of these, taken over and whole"),
     "ringfence_partitions_rebuilding": Family("of these, being filled from Kafka because Redis lacks their state"),
+    "ringfence_rebuild_unread_records": Family("records of number-states that are still to be read to fill them"),
     "ringfence_ready": Family("1 if the last look found the worker ready, else 0"),
     "ringfence_not_ready": Family("how often the last look found this reason; 0: it does not hold", ("reason",)),
 }
@@ -65,6 +70,9 @@ HISTOGRAMS = {
         "from the close of a partition's batch until its facts are applied, or it is blocked as stale"
     ),
     "ringfence_turn_seconds": Family("from the close of a partition's batch until its decisions are acknowledged"),
+    "ringfence_answer_seconds": Family(
+        "from the broker's time of a request until its decision or rejection is acknowledged, one for each request"
+    ),
     "ringfence_recall_latency_seconds": Family(
         "from the broker's time of a stop until its recall is acknowledged, one for each recall"
     ),
@@ -84,6 +92,15 @@ _COUNTED = {
     "misplaced": "ringfence_misplaced_total",
     "unknown fields": "ringfence_unknown_fields_total",
     "not taken": "ringfence_not_taken_total",
+}
+
+#: What is shown before it first counts: Prometheus sees no rise in a series that begins with 1.
+_FROM_THE_START: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "ringfence_reasons_total": [(code,) for code in SYSTEM_CODES + REASON_CODES],
+    "ringfence_bases_total": [(code,) for code in BASIS_CODES],
+    "ringfence_facts_total": [(topic,) for topic in FACT_MODELS],
+    "ringfence_rejected_total": list(product(MODELS, ERROR_CODES)),
+    "ringfence_misplaced_total": [(topic,) for topic in (REQUEST_TOPIC, *FACT_MODELS)],
 }
 
 
@@ -114,13 +131,14 @@ class GuardCollector(Collector):
                 gauge.add_metric(labels, value)
             yield gauge
         for name, family in HISTOGRAMS.items():
-            buckets = [(_edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
+            buckets = [(edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
             yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=timed[name].sum_s)
 
     def _counted(self) -> dict[str, Figures]:
         # One step of the interpreter, during which the worker's loop counts nothing; it would not be allowed while we iterate.
         counts = dict(self._guard.counts)
-        figures: dict[str, Figures] = {name: {} if family.labels else {(): 0} for name, family in COUNTERS.items()}
+        figures: dict[str, Figures] = {name: dict.fromkeys(_FROM_THE_START.get(name, ()), 0.0) for name in COUNTERS}
+        figures |= {name: {(): 0} for name, family in COUNTERS.items() if not family.labels}
         figures["ringfence_decisions_total"] = {(outcome,): counts.pop(outcome, 0) for outcome in ("approved", "blocked")}
         for key, count in counts.items():
             for begin, name in _COUNTED.items():
@@ -133,25 +151,25 @@ class GuardCollector(Collector):
 
     def _gauged(self) -> dict[str, Figures]:
         partitions = self._guard.ownership.all
-        lag: Counter[tuple[str, ...]] = Counter()
-        for one in self._lag.logs:
-            lag[one.topic,] += max(0, one.end - max(0, one.done))
         held = Counter(reason.code for reason in self._readiness.reasons or ())
         return {
-            "ringfence_lag_records": dict(lag),
+            "ringfence_lag_records": {(topic,): count for topic, count in self._lag.records.items()},
+            "ringfence_lag_seconds": {(topic,): late_s for topic, late_s in self._lag.seconds.items()},
             "ringfence_partitions_owned": {(): len(partitions)},
             "ringfence_partitions_ready": {(): sum(one.ready for one in partitions)},
             "ringfence_partitions_rebuilding": {(): sum(one.rebuilding for one in partitions)},
+            "ringfence_rebuild_unread_records": {(): sum(one.unread for one in partitions)},
             "ringfence_ready": {(): self._readiness.ready},
             "ringfence_not_ready": {(code,): held[code] for code in (*CODES, *held)},
         }
 
     def _timed(self) -> dict[str, Timing]:
-        timings = self._guard.timings
-        return dict(zip(HISTOGRAMS, (timings.barrier, timings.turn, timings.recall, timings.take_over, timings.rebuild), strict=True))
+        of = self._guard.timings
+        return dict(zip(HISTOGRAMS, (of.barrier, of.turn, of.answer, of.recall, of.take_over, of.rebuild), strict=True))
 
 
-def _edge(edge_s: float) -> str:
+def edge(edge_s: float) -> str:
+    """A bucket's edge (seconds) as Prometheus writes it."""
     return "+Inf" if edge_s == math.inf else str(edge_s)
 
 

@@ -10,12 +10,12 @@ from ops.histogram import Latency
 #: How latencies were measured: from due to read by the demo's own clock, between two log times of one broker, between the time
 #: stamps of two producers, or not yet.
 LatencyKind = Literal["due_to_read", "log_times", "producer_times", "none"]
-Role = Literal["advertiser", "intermediary", "call centre"]
+Role = Literal["advertiser", "intermediary", "call centre", "campaign"]
 
 
 @dataclass(frozen=True, slots=True)
 class PartyCount:
-    """Decisions about one party's calls."""
+    """Decisions about one party's calls, or one campaign's."""
 
     role: Role
     party_id: str
@@ -56,6 +56,7 @@ class Snapshot:
     bases: list[tuple[str, int]]
     rejected: list[tuple[str, int]]
     parties: list[PartyCount]
+    campaigns: list[PartyCount]
     latency_kind: LatencyKind
     latency: Latency | None
     latency_last_minute: Latency | None
@@ -88,8 +89,8 @@ class Snapshot:
             "bases": dict(self.bases),
             "rejected": dict(self.rejected),
             "parties": [
-                {"role": party.role, "party_id": party.party_id, "approved": party.approved, "blocked": party.blocked}
-                for party in self.parties
+                {"role": one.role, "party_id": one.party_id, "name": one.name, "approved": one.approved, "blocked": one.blocked}
+                for one in (*self.parties, *self.campaigns)
             ],
             "latency_kind": self.latency_kind,
             "latency_ms": times(self.latency),

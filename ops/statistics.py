@@ -13,7 +13,8 @@ from ops.snapshot import LatencyKind, PartyCount, Role, Snapshot
 
 #: Decisions remembered to tell a repeated record from a second decision: five minutes at 300 requests a second, about 25 MB.
 REMEMBERED = 100_000
-#: Parties counted by name; whoever comes later is counted as ``others``. Bounds the memory where ids are made up per call.
+#: Parties of a role, and campaigns, counted by id; whoever comes later is counted as ``others``. Bounds the memory where ids are made
+#: up per call.
 PARTIES_MAX = 1000
 OTHERS = "others"
 #: Seconds of history for the sparkline.
@@ -22,7 +23,7 @@ _RATE_OVER_S = 5
 # The last minute is kept as twelve histograms of five seconds each.
 _SLICE_S = 5
 _SLICES = 12
-_ROLES: tuple[Role, ...] = ("advertiser", "intermediary", "call centre")
+_ROLES: tuple[Role, ...] = ("advertiser", "intermediary", "call centre", "campaign")
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Statistics:
         self._reasons = Counter[str]()
         self._bases = Counter[str]()
         self._rejected = Counter[str]()
-        self._parties: dict[tuple[Role, str], list[int]] = {}
+        self._counts: dict[Role, dict[str, list[int]]] = {role: {} for role in _ROLES}
         self._known: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._per_second = Counter[int]()
         self._latency_kind: LatencyKind = "none"
@@ -87,7 +88,7 @@ class Statistics:
         self._reasons.update(seen.reasons)
         if seen.basis is not None:
             self._bases[seen.basis] += 1
-        self._count_parties(seen)
+        self._attribute(seen)
         self._per_second[int(at - self._started)] += 1
         if len(self._per_second) > HISTORY_S:
             del self._per_second[next(iter(self._per_second))]
@@ -133,33 +134,33 @@ class Statistics:
             reasons=_sorted(self._reasons),
             bases=_sorted(self._bases),
             rejected=_sorted(self._rejected),
-            parties=self._party_counts(),
+            parties=self._attributed("advertiser", "intermediary", "call centre"),
+            campaigns=self._attributed("campaign"),
             latency_kind=self._latency_kind,
             latency=self._latencies.latency(),
             latency_last_minute=last_minute.latency(),
         )
 
-    def _count_parties(self, seen: Seen) -> None:
+    def _attribute(self, seen: Seen) -> None:
         column = 0 if seen.decision == "approved" else 1
-        for role, party_id in zip(_ROLES, (seen.advertiser_id, seen.intermediary_id, seen.call_centre_id), strict=True):
-            if party_id is None:
-                continue
-            key = (role, party_id)
-            if key not in self._parties and len(self._parties) >= PARTIES_MAX:
-                key = (role, OTHERS)
-            self._parties.setdefault(key, [0, 0])[column] += 1
+        ids = seen.advertiser_id, seen.intermediary_id, seen.call_centre_id, seen.campaign_id
+        for of_role, party_id in zip(self._counts.values(), ids, strict=True):
+            if party_id is not None:
+                key = party_id if party_id in of_role or len(of_role) < PARTIES_MAX else OTHERS
+                of_role.setdefault(key, [0, 0])[column] += 1
 
     def _history(self, at: float) -> list[int]:
         """Decisions of each whole second so far, zeros included; at most HISTORY_S of them."""
         end = int(at - self._started)
         return [self._per_second[second] for second in range(max(0, end - HISTORY_S), end)]
 
-    def _party_counts(self) -> list[PartyCount]:
+    def _attributed(self, *roles: Role) -> list[PartyCount]:
         counts = [
             PartyCount(role, party_id, self.names.get(party_id, party_id), approved, blocked)
-            for (role, party_id), (approved, blocked) in self._parties.items()
+            for role in roles
+            for party_id, (approved, blocked) in self._counts[role].items()
         ]
-        return sorted(counts, key=lambda party: (_ROLES.index(party.role), -party.total, party.party_id))
+        return sorted(counts, key=lambda party: (roles.index(party.role), -party.total, party.party_id))
 
 
 def _sorted(counts: Counter[str]) -> list[tuple[str, int]]:

@@ -35,15 +35,20 @@ class TopicLog:
         """How many partitions the topic has."""
         return len(self._partitions)
 
-    async def records(self) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    async def records(self, last: int | None = None) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
         """Every record from the beginning up to where the topic ended when this was called; partition by partition in order.
+
+        Args:
+            last: so many offsets of each partition at most, counted from its end; None: all.
 
         Raises:
             CannotStart: the broker no longer answers.
         """
         consumer = self._consumer
         ends = await consumer.end_offsets(self._partitions)
-        await consumer.seek_to_beginning(*self._partitions)
+        begins = await consumer.beginning_offsets(self._partitions)
+        for tp in self._partitions:
+            consumer.seek(tp, begins[tp] if last is None else max(begins[tp], ends[tp] - last))
         heard = time.monotonic()
         while left := [tp for tp in self._partitions if await consumer.position(tp) < ends[tp]]:
             fetched = await consumer.getmany(*left, timeout_ms=_POLL_MS)

@@ -24,7 +24,9 @@ from config.settings import Settings
 from ops.metrics import GuardCollector, MetricsServer
 from ops.readiness import Readiness
 from ops.ready_file import ReadyFile
+from ops.tracing import start as start_tracing
 from ops.watchdog import Watchdog
+from ops.worker_status import StatusReport
 from rules.errors import CannotStart, StateError
 from rules.events import REQUEST_TOPIC
 from rules.reference import Reference
@@ -75,6 +77,7 @@ class Worker:
         self._services = self.guard.publisher, self.guard.barrier, self._reader, lag
         ready_file = os.environ.get("RINGFENCE_READY_FILE")
         self._readiness = Readiness(self.guard, lag, self._redis_watch, ReadyFile(Path(ready_file)) if ready_file else None, self.fail)
+        self._status = StatusReport(self.guard, lag, self._readiness)
         self._collector = GuardCollector(self.guard, lag, self._readiness, self._checkpoints)
         self._deliver_to = register_agents(self.app, self.guard, self.fail)
         self.app.on_partitions_assigned.connect(self._on_assigned, weak=False)
@@ -144,6 +147,10 @@ class Worker:
             if self._settings.metrics is not None:
                 self.metrics = await asyncio.to_thread(MetricsServer, self._settings.metrics, [self._collector])
                 opened.push_async_callback(asyncio.to_thread, self.metrics.stop)
+            tracing = start_tracing(self._settings, "ringfence-worker")
+            if tracing.is_on:
+                guard.on_answered = tracing.answered
+                opened.push_async_callback(asyncio.to_thread, tracing.stop)
             opened.push_async_callback(guard.store.close)
             opened.push_async_callback(self._redis_watch.stop)
             await guard.store.check()
@@ -165,9 +172,12 @@ class Worker:
             await guard.feed.start()
             opened.push_async_callback(self._checkpoints.stop)
             await self._checkpoints.start()
+            opened.push_async_callback(self._status.stop)
             tasks = Tasks(self.fail)
             opened.callback(tasks.cancel)
-            for beside in (self._watch(), self._readiness.run(), self._latecomers.run(), guard.ownership.watch()):
+            for beside in (
+                self._watch(), self._readiness.run(), self._status.run(), self._latecomers.run(), guard.ownership.watch(),
+            ):  # fmt: skip
                 tasks.start(beside)
             await self._stopping.wait()
             if self._watchdog is not None:

@@ -30,6 +30,8 @@ def decide(
     book: Rulebook,
     now: int,
     as_of: dict[str, int] | None = None,
+    *,
+    findings: Findings | None = None,
 ) -> Decision:
     """Decide about one call.
 
@@ -40,12 +42,13 @@ def decide(
         book: the dated rulebook.
         now: instant of the decision; the call is judged at J = max(dial_at, now).
         as_of: next offset of each topic that ``facts`` and ``reference`` stand for; empty at the offline door.
+        findings: takes what is found, for whoever wants to know afterwards which rule and which facts gave each code; empty.
 
     Returns:
         The decision. It never raises for want of facts or law: a day that no rulebook covers is blocked S_STATE_UNAVAILABLE.
     """
     applied = as_of or {}
-    findings = Findings()
+    findings = Findings() if findings is None else findings
     instant = max(request.dial_at, now)
     day, since_midnight = local_clock(instant)
     try:

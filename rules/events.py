@@ -375,6 +375,9 @@ _KEY_FIELDS = {topic: REFERENCE_KEYS.get(topic, "number") for topic in MODELS}
 _KNOWN_FIELDS = {topic: frozenset(model.model_fields) for topic, model in MODELS.items()}
 
 # pydantic's error types by the contract's error code; whatever is not listed is a wrong type.
+#: Every code that a record may be rejected with.
+ERROR_CODES = ("json", "type", "missing", "format", "enum", "key_mismatch", "null_value", "too_large", "conflict")
+
 _CODES = {
     "missing": "missing",
     "missing_in": "missing",

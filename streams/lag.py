@@ -9,6 +9,7 @@ and it counts only the time in which the servers answered.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
@@ -96,6 +97,22 @@ class LagWatch:
     def logs(self) -> list[Log]:
         """The logs of the last look; those of a partition that was not ready then are not among them."""
         return [*self._reference.values(), *(log for logs in self._logs.values() for log in logs)]
+
+    @property
+    def records(self) -> dict[str, int]:
+        """By topic (name without prefix), how many records were not worked off at the last look."""
+        found: Counter[str] = Counter()
+        for log in self.logs:
+            found[log.topic] += max(0, log.end - max(0, log.done))
+        return dict(found)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By topic (name without prefix), the longest for which something has not been worked off; see :meth:`Log.late_s`."""
+        now, found = monotonic(), dict[str, float]()
+        for log in self.logs:
+            found[log.topic] = max(log.late_s(now), found.get(log.topic, 0.0))
+        return found
 
     async def look(self, partitions: Iterable[Partition], *, served: bool) -> None:
         """Look at the reference topics and at the partitions that are ready.

@@ -55,17 +55,18 @@ class Published(NamedTuple):
     as_of: dict[str, int]
 
 
-def output_of(settings: Settings, partition: int, item: Journalled) -> Output:
-    """A decision or recall as it goes to the broker."""
+def output_of(settings: Settings, partition: int, item: Journalled, context: Headers = ()) -> Output:
+    """A decision or recall as it goes to the broker, with the trace context of its request where that is at hand."""
     topic = settings.topic(APPROVED if item.approved else BLOCKED)
-    return Output(topic, partition, item.number.encode(), item.record, _headers_of(item))
+    return Output(topic, partition, item.number.encode(), item.record, _headers_of(item, context))
 
 
-def _headers_of(item: Journalled) -> Headers:
-    """The headers of a published record: the input offset, and the digest by which a later owner tells a repeat from a conflict."""
+def _headers_of(item: Journalled, context: Headers) -> Headers:
+    """The headers of a published record: the input offset, the digest by which a later owner tells a repeat from a conflict, others."""
     headers = [(INPUT_OFFSET, str(item.offset).encode())]
     if item.fingerprint:
         headers.append((REQUEST_DIGEST, item.fingerprint))
+    headers += context
     return headers
 
 

@@ -23,7 +23,8 @@ class Partition:
     ``outputs`` is the next offset of each output topic (name without prefix) up to which we know what was published; ``unexplained``
     are ranges (topic, begin, end) below it that somebody else wrote. ``replaying_until`` is, per fact topic, up to where facts may have
     been applied before, by us or a former owner. ``doing`` says what a take-over is at, for whoever asks why it is not ready,
-    and ``rebuilding`` that Redis lacks its state, or some of it.
+    and ``rebuilding`` that Redis lacks its state, or some of it; ``unread`` counts the records of number-states that are still to be
+    read to fill it.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Partition:
     replaying_until: dict[str, int] = field(default_factory=dict)
     doing: str = "waits to be taken over"
     rebuilding: bool = False
+    unread: int = 0
     revoked: bool = False
     #: One writer of facts at a time within this worker; between workers the epoch in the meta decides.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

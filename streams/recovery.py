@@ -161,11 +161,15 @@ class Recovery:
         def progress(read: int, of: int) -> None:
             nonlocal reported
             partition.doing = f"is rebuilt: {read:,} of {of:,} state records read"
+            partition.unread = of - read
             if monotonic() - reported >= _REPORT_EVERY_S:
                 reported = monotonic()
                 log.info("partition is rebuilt", partition=partition.number, records=read, of=of)
 
-        applied = await self._checkpoints.fill(partition, mine, progress)
+        try:
+            applied = await self._checkpoints.fill(partition, mine, progress)
+        finally:
+            partition.unread = 0
         if any(offset > ended[topic] for topic, offset in applied.items()):
             log.warning("a checkpoint of a log that is no more is dropped", partition=partition.number)
             await self._store.forget(partition.number)

@@ -36,7 +36,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which servers were used: where the plan did not work out, the next in order stood in."""
+    """Say what was left out and why, and which servers were used: where the plan did not work out, the next in order stood in."""
+    skipped = (report.longrepr for report in terminalreporter.stats.get("skipped", ()))
+    for reason in sorted({where[2].removeprefix("Skipped: ") for where in skipped if isinstance(where, tuple)}):
+        terminalreporter.write_line(f"left out: {reason}")
     used = config.stash[SERVERS].used
     if used:
         terminalreporter.write_line("servers used: " + ", ".join(f"{name}: {where}" for name, where in used.items()))

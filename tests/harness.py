@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -19,6 +21,8 @@ from rules.events import REFERENCE_KEYS
 from rules.instants import parse_instant
 from streams.topics import APPROVED, BLOCKED, REJECTED, ensure_topics
 from tests.servers import wait_for
+
+ROOT = Path(__file__).parent.parent
 
 encode = msgspec.json.Encoder().encode
 
@@ -121,6 +125,29 @@ class Client:
                 decision = json.loads(record.value)
                 self.decisions.append(decision)
                 self._by_request[decision["request_id"]].append(decision)
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def ringfence(settings: dict[str, str], *words: str, typed: bytes = b"") -> Ended:
+    """Run the command as an operator would, without a terminal."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ops.cli", *words),
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **settings},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(typed)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
 
 
 @dataclass

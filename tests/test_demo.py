@@ -46,6 +46,7 @@ def test_the_demo_ends_with_a_summary_and_every_request_decided(tmp_path):
     counted = re.search(r"^each of the ([0-9,]+) requests got exactly one decision$", done.stdout, re.MULTILINE)
     assert counted is not None, done.stdout
     assert int(counted[1].replace(",", "")) > 1000
+    assert re.search(r"^dashboard: http://127\.0\.0\.1:[0-9]+/#key=\S{20,}$", done.stderr, re.MULTILINE), done.stderr
     assert "approved" in done.stdout
     assert "E_OBJECTION" in done.stdout
     assert re.search(r"^latency p50 .*, p99 ", done.stdout, re.MULTILINE)

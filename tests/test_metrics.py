@@ -6,9 +6,11 @@ import asyncio
 import math
 import re
 import socket
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import redis as redis_client
@@ -18,7 +20,12 @@ from pydantic import ValidationError
 from config.settings import Settings
 from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS, MetricsServer
 from ops.readiness import CODES
+from rules.codes import ALL_CODES
 from rules.errors import CannotStart
+from rules.events import ERROR_CODES
+from streams.kept import Meta
+from streams.lag import LagWatch, Log
+from streams.partition import Partition
 from streams.timings import Timing, Timings
 from tests.harness import Running, encode, guard_settings, running_worker
 from tests.scene import ask, consent, home, numbers, objection, request, running_scene
@@ -80,8 +87,40 @@ def test_a_duration_is_counted_where_prometheus_looks_for_it() -> None:
     timing = Timing((0.1, 1.0))
     for seconds in (-3.0, 0.1, 0.5, 7.0):
         timing.took(seconds)
-    assert timing.buckets() == [(0.1, 2), (1.0, 3), (math.inf, 4)]
-    assert timing.sum_s == pytest.approx(7.6)
+    timing.took(0.5, times=3)
+    assert timing.buckets() == [(0.1, 2), (1.0, 6), (math.inf, 7)]
+    assert timing.sum_s == pytest.approx(9.1)
+
+
+def test_requests_that_came_together_are_counted_each() -> None:
+    """By the log's time of each, in milliseconds; a broker whose clock is ahead gives no negative duration."""
+    timings, now_ms = Timings(), int(time.time() * 1000)
+    timings.answered([now_ms - 300, now_ms - 300, now_ms - 3000, now_ms + 5000])
+    assert timings.answer.count == 4
+    assert timings.answer.sum_s == pytest.approx(3.6, abs=0.2)
+    assert dict(timings.answer.buckets())[0.2] == 1
+
+
+def test_the_lag_of_a_topic_is_that_of_all_its_partitions() -> None:
+    """Records are added up, seconds are those of the partition that waits longest."""
+    watch = LagWatch(Settings(), None, None, lambda _partition: 0)
+    watch._reference = {}
+    watch._logs = {0: [log := Log("objections", 0)], 1: [other := Log("objections", 1)]}
+    now = monotonic()
+    for one, end, since_s in ((log, 5, 9.0), (other, 3, 2.0)):
+        one.look(0, end, end, now - since_s, 0.0)
+        one.look(0, end, end, now, 0.0)
+    assert watch.records == {"objections": 8}
+    assert watch.seconds["objections"] == pytest.approx(9.0, abs=0.5)
+    log.look(5, 5, 5, now, 0.0)
+    assert watch.records == {"objections": 3}
+    assert watch.seconds["objections"] == pytest.approx(2.0, abs=0.5)
+
+
+def test_every_code_of_a_rejection_is_shown_from_the_start() -> None:
+    """Those that the contract lists, but for the one that belongs to the offline door."""
+    section = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8").split("| error.code | meaning |")[1].split("\n\n")[0]
+    assert {*ERROR_CODES, "unknown_topic"} == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_the_line_of_the_minute_tells_of_that_minute() -> None:
@@ -159,6 +198,7 @@ async def test_decisions_are_counted_with_what_they_rest_on_and_what_they_cost(g
     assert rise("ringfence_facts_total", topic="consents") == 1
     assert rise("ringfence_barrier_wait_seconds_count") == 3
     assert 0 < rise("ringfence_barrier_wait_seconds_sum") < rise("ringfence_turn_seconds_sum")
+    assert rise("ringfence_answer_seconds_count") == 3
 
 
 @pytest.mark.broker
@@ -179,11 +219,18 @@ async def test_a_barrier_that_is_not_reached_counts_with_all_of_its_wait(
         (of,) = numbers(1)
         await guard.client.put_all([consent(of)])
         assert (await ask(guard.client, of))["reasons"] == ["S_STATE_STALE"]
-        after = await shows(guard, lambda seen: seen.value("ringfence_lag_records", topic="consents") == 1)
+        after = await shows(
+            guard,
+            lambda seen: (
+                seen.value("ringfence_lag_records", topic="consents") == 1
+                and seen.value("ringfence_lag_seconds", topic="consents") > 0.5
+            ),
+        )
         assert after.value("ringfence_barrier_wait_seconds_sum") - before.value("ringfence_barrier_wait_seconds_sum") > 0.4
         assert after.value("ringfence_reasons_total", code="S_STATE_STALE") == 1
         go_on.set()
         await shows(guard, lambda seen: seen.value("ringfence_lag_records", topic="consents") == 0)
+        await shows(guard, lambda seen: seen.value("ringfence_lag_seconds", topic="consents") == 0)
 
 
 @pytest.mark.broker
@@ -245,23 +292,26 @@ async def test_a_rebuild_is_counted_with_what_it_read(guard: Running, monkeypatc
     written = await shows(guard, lambda seen: seen.value("ringfence_checkpoint_states_total") >= states)
     assert written.value("ringfence_checkpoints_total") > before.value("ringfence_checkpoints_total")
     assert (written.value("ringfence_partitions_ready"), written.value("ringfence_rebuild_seconds_count")) == (1, 0)
-    go_on, store = asyncio.Event(), guard.worker.guard.store
-    restore = store.restore
+    go_on, checkpoints = asyncio.Event(), guard.worker._checkpoints
+    fill = checkpoints.fill
 
-    async def held(*arguments: object) -> bool:
+    async def held(partition: Partition, mine: Meta, progress: Callable[[int, int], None]) -> dict[str, int]:
+        progress(3, 10)
         await go_on.wait()
-        return await restore(*arguments)
+        return await fill(partition, mine, progress)
 
-    monkeypatch.setattr(store, "restore", held)
+    monkeypatch.setattr(checkpoints, "fill", held)
     settings = guard.client.settings
     with redis_client.Redis.from_url(settings.redis.get_secret_value()) as client:
         client.unlink(*client.scan_iter(match=f"{settings.redis_prefix}:*", count=1000))
     during = await shows(guard, lambda seen: seen.value("ringfence_not_ready", reason="rebuilding") == 1)
     assert during.value("ringfence_partitions_rebuilding") == 1
+    assert during.value("ringfence_rebuild_unread_records") == 7
     assert during.value("ringfence_partitions_ready") == during.value("ringfence_ready") == 0
     go_on.set()
     after = await shows(guard, lambda seen: seen.value("ringfence_ready") == 1)
     assert after.value("ringfence_rebuild_seconds_count") == after.value("ringfence_partitions_ready") == 1
+    assert after.value("ringfence_rebuild_unread_records") == 0
     assert after.value("ringfence_partitions_rebuilding") == after.value("ringfence_not_ready", reason="rebuilding") == 0
     assert after.value("ringfence_rebuild_records_total") - before.value("ringfence_rebuild_records_total") > 20
 
@@ -277,7 +327,9 @@ async def test_no_figure_tells_of_a_person(guard: Running) -> None:
     assert "S_QUARANTINED" in asked["reasons"]
     assert [one for one in ("+31", of[1:], "q-of-somebody") if one in seen.text] == []
     labels = [one.labels.items() for family in seen.families.values() for one in family.samples]
-    assert {value for items in labels for name, value in items if name != "le" and not re.fullmatch(r"[A-Za-z_-]+", value)} == set()
+    assert {value for items in labels for name, value in items if name != "le" and not re.fullmatch(r"[A-Za-z_-]+", value)} <= {
+        *ALL_CODES
+    }
 
 
 @pytest.mark.broker

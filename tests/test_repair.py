@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from ops.rejected import printable, shown_value
 from rules.e164 import masked, masked_in
 from rules.events import MAX_RECORD_BYTES
-from tests.harness import Running, encode
+from tests.harness import Running, encode, ringfence
 from tests.scene import ask, callee, consent, fresh, home, numbers, objection, running_scene
 from tests.servers import wait_for
 
-ROOT = Path(__file__).parent.parent
 PARTITIONS = 4
-
-
-class Ended(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-async def ringfence(settings: dict[str, str], *words: str, typed: bytes = b"") -> Ended:
-    """Run the command as an operator would, without a terminal."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops.cli", *words),
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **settings},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(typed)
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ async def make_plan(settings: Settings, since: Offsets) -> Plan:
     Raises:
         CannotStart: no broker answers, or the topics are not those of this guard.
     """
-    await _check_topics(settings)
+    await check_topics(settings)
     async with connected(settings) as consumer:
         outputs = _places(_OUTPUTS, settings.partitions)
         inputs = _places((REQUEST_TOPIC, *FACT_MODELS), settings.partitions) | _places(REFERENCE_MODELS, 1)
@@ -194,7 +194,12 @@ async def _log_time(consumer: AIOKafkaConsumer, settings: Settings, plan: Plan, 
     return plan.now_ms
 
 
-async def _check_topics(settings: Settings) -> None:
+async def check_topics(settings: Settings) -> None:
+    """Look whether the topics of a guard are there, with the partitions that the settings say.
+
+    Raises:
+        CannotStart: no broker answers, or the topics are not those of this guard.
+    """
     admin = AIOKafkaAdminClient(**settings.kafka_client(), request_timeout_ms=15_000)
     with client_silenced() as heard:
         try:

@@ -15,14 +15,16 @@ from ops.audit.terms import Terms
 from rules.decide import decide
 from rules.decision import Decision
 from rules.facts import NumberFacts
+from rules.findings import Findings
+from rules.rulebook import Rulebook
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 def check(case: Case, log: PartitionLog, references: ReferenceLog, terms: Terms, tally: Tally) -> None:
     """Take the decisions of one number again, in the order of what was known, so that facts are merged once."""
     judged = [decided for ordered in case.decided.values() for decided in ordered if decided.judged and decided.asked is not None]
-    known = _Known(case.facts)
+    known = Known(case.facts)
     for decided in sorted(judged, key=lambda one: sorted(one.decision.as_of.items())):
         if any(reason.startswith("S_STATE_") for reason in decided.decision.reasons):
             tally.counts["refusals"] += 1
@@ -31,28 +33,41 @@ def check(case: Case, log: PartitionLog, references: ReferenceLog, terms: Terms,
         elif decided.decision.rulebook != terms.book.version:
             tally.counts["other rulebook"] += 1
         else:
-            _compare(case, decided, _again(decided, known, references, terms), log, references, tally)
+            _compare(case, decided, taken_again(decided, known, references, terms.book), log, references, tally)
 
 
-def _again(decided: Decided, known: _Known, references: ReferenceLog, terms: Terms) -> Decision:
-    assert decided.asked is not None  # check() leaves the others out
+def taken_again(decided: Decided, known: Known, references: ReferenceLog, book: Rulebook, findings: Findings | None = None) -> Decision:
+    """Take a decision again, at its own instant and from what its ``as_of`` names.
+
+    Args:
+        decided: a decision whose request is in the log.
+        known: the facts of its number.
+        references: all reference topics.
+        book: the rulebook that it names.
+        findings: takes what is found on the way, as of ``rules.decide``.
+    """
+    assert decided.asked is not None  # callers leave the others out
     as_of = decided.decision.as_of
-    facts = known.at(as_of)
-    return decide(decided.asked.request, facts, references.at(as_of), terms.book, decided.decided_at, as_of)
+    return decide(decided.asked.request, known.at(as_of), references.at(as_of), book, decided.decided_at, as_of, findings=findings)
 
 
 def _compare(case: Case, decided: Decided, again: Decision, log: PartitionLog, references: ReferenceLog, tally: Tally) -> None:
-    if _encode(again) == decided.first.raw:
+    if encode(again) == decided.first.raw:
         tally.counts["re-decided"] += 1
-    elif references.incomplete_at(decided.decision.as_of) or any(one.begin > 0 for one in log.positions.values()):
+    elif may_lack_facts(decided, log, references):
         tally.counts["undecidable"] += 1
     elif decided.decision.approved and not again.approved:
         case.found(WRONG_APPROVAL, decided.first, "the facts say " + " ".join(again.reasons))
     else:
-        case.found(WRONG_DECISION, decided.first, _difference(decided.decision, again))
+        case.found(WRONG_DECISION, decided.first, difference(decided.decision, again))
 
 
-def _difference(was: Decision, again: Decision) -> str:
+def may_lack_facts(decided: Decided, log: PartitionLog, references: ReferenceLog) -> bool:
+    """Whether the logs may no longer hold what a decision rests on."""
+    return references.incomplete_at(decided.decision.as_of) or any(one.begin > 0 for one in log.positions.values())
+
+
+def difference(was: Decision, again: Decision) -> str:
     """The fields that differ; only codes and ids of rules are quoted, which tell nothing about a person."""
     differing = [name for name in Decision.__struct_fields__ if getattr(was, name) != getattr(again, name)]
     if not differing:
@@ -69,7 +84,7 @@ def _quoted(decision: Decision, name: str) -> str:
     return " ".join(value) or "none" if isinstance(value, list) else str(value or "none")
 
 
-class _Known:
+class Known:
     """The facts of one number at rising offsets."""
 
     def __init__(self, facts: list[Fact]) -> None:
