@@ -57,10 +57,14 @@ class Client:
         ]
 
     async def __aenter__(self) -> Self:
-        await self._producer.start()
-        await self._consumer.start()
-        self._consumer.assign(self._outputs)
-        await self._consumer.seek_to_end()
+        try:
+            await self._producer.start()
+            await self._consumer.start()
+            self._consumer.assign(self._outputs)
+            await self._consumer.seek_to_end()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from ops.day import Day, Event
-from rules.instants import MINUTE, SECOND
+from rules.instants import MINUTE, SECOND, format_instant
 from streams.partitioner import partition_of
 
 #: Requests are dialled this long after the clocks start, so that every contender judges the same instant however long it takes.
@@ -36,9 +36,14 @@ class Asking(Protocol):
 
 
 class Workload:
-    """Reference data, the facts of many numbers, and requests about them; four in ten are approved."""
+    """Reference data, the facts of many numbers, and requests about them; four in ten are approved.
 
-    def __init__(self, seed: int, numbers: int, requests: int, partitions: int) -> None:
+    ``dial_at`` tells for each request when it is to be dialled, where a load goes on for longer than one instant would do for.
+    """
+
+    dial_at: Callable[[], int] | None = None
+
+    def __init__(self, seed: int, numbers: int, requests: int, partitions: int, start: int | None = None) -> None:
         """Generate nothing yet: a million numbers take minutes and would not all fit into memory beside two servers.
 
         Args:
@@ -46,8 +51,9 @@ class Workload:
             numbers: people whose facts are on file, two or three facts each.
             requests: how many different requests there are.
             partitions: of the per-number topics.
+            start: instant at which the day begins; by default always the same.
         """
-        self._day = Day(seed, numbers)
+        self._day = Day(seed, numbers, start)
         self._count = requests
         self._partitions = partitions
         self.clock_start_s = self._day.start / SECOND
@@ -64,7 +70,10 @@ class Workload:
         """The first requests under ids of their own, ``LABEL-0`` and so on: a guard answers an id that it knows from memory."""
         for index, value in enumerate(self._requests[:count]):
             request_id, key = f"{label}-{index}", value["number"].encode()
-            encoded = msgspec.json.encode(value | {"request_id": request_id})
+            fields = {"request_id": request_id}
+            if self.dial_at is not None:
+                fields["dial_at"] = format_instant(self.dial_at())
+            encoded = msgspec.json.encode(value | fields)
             yield Request(request_id, key, encoded, partition_of(key, self._partitions))
 
     def open_loop(self, label: str, count: int) -> Iterator[Request]:

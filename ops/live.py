@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from config.settings import Settings
 from ops.client_log import client_silenced
+from ops.disconnect import disconnect
 from ops.load import SentTimes
 from ops.log_times import LogTimes
 from ops.rejected import Report
@@ -153,17 +154,8 @@ class LiveReader:
     async def stop(self) -> None:
         """Disconnect. Safe to call twice."""
         consumer, self._consumer = self._consumer, None
-        if consumer is None:
-            return
-        try:
-            await consumer.stop()
-        except (KafkaError, asyncio.CancelledError):
-            # aiokafka 0.14 cancels its own fetches here and, with the broker away, passes that on as if we had been cancelled; it
-            # leaves its connections open then.
-            await consumer._client.close()  # noqa: SLF001
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+        if consumer is not None:
+            await disconnect(consumer)
 
     def _read(self, record: ConsumerRecord[bytes, bytes]) -> None:
         topic, raw = self._topics[record.topic], record.value or b""
