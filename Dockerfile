@@ -11,7 +11,7 @@ RUN python3 -m venv /opt/ringfence \
  && /opt/ringfence/bin/python -m pip install --no-cache-dir --no-index --no-deps /wheels/ringfence-*.whl
 
 FROM ${BASE}
-# Written by hand, for not every base has useradd. Faust makes a data folder where it is started, so that place is the user's.
+# Written by hand, for not every base has useradd.
 RUN echo 'ringfence:x:10001:10001::/var/lib/ringfence:/bin/false' >> /etc/passwd \
  && mkdir /var/lib/ringfence && chown 10001:10001 /var/lib/ringfence
 COPY --from=build /opt/ringfence /opt/ringfence

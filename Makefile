@@ -67,7 +67,7 @@ $(WHEELS)/.requirements: requirements-image.lock | $(INSTALLED)
 # stay unless ARGS=--upgrade. No index address is written: whoever installs uses their own.
 lock: $(LOCK_VENV)/bin/uv ## resolve pyproject.toml again into the two lock files
 	$(LOCK_VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" --extra embedded --extra parquet --group dev $(ARGS) -o requirements.lock pyproject.toml
+	  --custom-compile-command "make lock" --extra embedded --extra parquet --extra tracing --group dev $(ARGS) -o requirements.lock pyproject.toml
 	$(LOCK_VENV)/bin/uv pip compile -q --python-platform linux --python-version $(IMAGE_PYTHON) --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -c requirements.lock $(ARGS) -o requirements-image.lock pyproject.toml
 

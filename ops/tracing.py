@@ -118,10 +118,18 @@ class Tracing:
         if self._tracer is None or not is_sampled(context):
             yield context
             return
-        with self._tracer.start_as_current_span(name, _remote(context), attributes=attributes) as span:
-            from opentelemetry.trace import set_span_in_context
+        from opentelemetry.trace import StatusCode, set_span_in_context
 
+        span = self._tracer.start_span(name, _remote(context), attributes=attributes)
+        try:
             yield _headers(set_span_in_context(span))
+        except BaseException as error:
+            # Its kind and no more: what it says may quote what it broke on.
+            span.set_status(StatusCode.ERROR)
+            span.set_attribute("error.type", type(error).__name__)
+            raise
+        finally:
+            span.end()
 
     def stop(self) -> None:
         """Send what is left and end, within seconds also where nobody takes it."""

@@ -35,6 +35,11 @@ def masked(number: str) -> str:
     return _ends_of(number)
 
 
+def without(number: str, text: str) -> str:
+    """A text with a number masked in it, also where its plus sign lacks: some make an id of the number that they call."""
+    return text.replace(number[1:], masked(number)[1:])
+
+
 def masked_in(text: str) -> str:
     """A text with everything masked in it that may be a number, in E.164 form or not; dates and instants stay.
 

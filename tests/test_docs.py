@@ -42,7 +42,7 @@ TABLE_CODE = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \|", re.MULTILINE)
 #: Settings that are no field of Settings: one process reads each straight from its environment.
 READ_APART = {"RINGFENCE_READY_FILE"}
 #: Variables of the tests and of the compose file.
-NO_SETTINGS = {"RINGFENCE_TEST_KAFKA", "RINGFENCE_TEST_REDIS", "RINGFENCE_IMAGE"}
+NO_SETTINGS = {"RINGFENCE_TEST_KAFKA", "RINGFENCE_TEST_REDIS", "RINGFENCE_TEST_PICTURE", "RINGFENCE_IMAGE"}
 
 
 def settings() -> set[str]:
@@ -210,6 +210,27 @@ def test_every_log_line_shown_is_written():
     assert [event for event in shown if f'"{event}"' not in code] == []
 
 
+def test_what_failures_are_told_by_exists():
+    """Log lines that docs/failures.md names are those of the code, and it names every reason not to be ready and every alert."""
+    page = (DOCS / "failures.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for room in ("agents", "streams", "ops") for path in (ROOT / room).glob("*.py"))
+    lists = re.findall(r"\blines? ((?:`[^`]+`(?:, | and | or )?)+)", page)
+    lines = [event for one in lists for event in re.findall(r"`([^`]+)`", one)]
+    assert lines
+    assert [event for event in lines if f'"{event}"' not in code] == []
+    assert set(CODES) <= set(re.findall(r"`([a-z-]+)`", page))
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "monitoring" / "alerts.yml").read_text(encoding="utf-8"))
+    assert sorted(re.findall(r"`(Ringfence\w+)`", page)) == sorted(alerts)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_no_metric_is_made_up(path: Path):
+    """A figure that a page names is one that something shows."""
+    groups = [group for shown in (metrics, gateway_metrics) for group in (shown.COUNTERS, shown.GAUGES, shown.HISTOGRAMS)]
+    known = {f"{name}{suffix}" for group in groups for name in group for suffix in ("", "_bucket", "_sum", "_count")}
+    assert set(re.findall(r"\bringfence_[a-z_]+[a-z]", path.read_text(encoding="utf-8"))) <= known
+
+
 def test_every_metric_is_explained_as_it_is_shown():
     """The table repeats name, kind, labels and meaning of the code's."""
     section = OPERATING.split("## Metrics")[1].split("\n## ")[0]
@@ -302,6 +323,23 @@ def test_every_period_of_a_rule_has_its_line_in_the_changelog():
         if not any(line.startswith(f"{start}: ") for line in lines):
             missing.append(start)
     assert missing == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_no_code_and_no_rule_is_made_up(path: Path):
+    """Codes that a page names can stand on a decision, and rules stand in the rulebook; ``E_CLI_`` means all that begin so."""
+    page = path.read_text(encoding="utf-8")
+    rules = {rule.id for rule in load_rulebook().rules}
+    assert set(re.findall(r"\b[BCDHKLNOPQRSTX]-\d\d\b", page)) <= rules
+    mentioned = set(re.findall(r"\b(?:E|P|S|W|OK)_[A-Z][A-Z0-9_]*", page))
+    assert {code for code in mentioned if not code.endswith("_")} <= set(ALL_CODES)
+    assert [begin for begin in mentioned if begin.endswith("_") and not any(code.startswith(begin) for code in ALL_CODES)] == []
+
+
+def test_every_page_is_in_the_index():
+    """docs/README.md leads to each page beside it."""
+    index = set(LINK.findall((DOCS / "README.md").read_text(encoding="utf-8")))
+    assert {page.name for page in DOCS.glob("*.md") if page.name != "README.md"} <= index
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)

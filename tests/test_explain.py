@@ -27,10 +27,10 @@ from ops.cli import app
 from ops.explain import behind
 from ops.explain.catalogue import LANGUAGES, TEXTS, CodeText, catalogue
 from ops.explain.explanation import Explanation, explain
-from ops.explain.known import Known
+from ops.explain.known import Known, _asked
 from ops.explain.places import Place, parse_place
 from ops.explain.run import explained
-from ops.explain.search import Search
+from ops.explain.search import Output, Search
 from ops.explain.terminal import print_explanation
 from ops.explain.waiting import PASSING
 from ops.explain.wording import LABELS
@@ -300,6 +300,14 @@ def test_each_code_has_the_facts_and_rules_of_its_own():
     assert [rule["id"] for rule in said["E_CONSENT_UNPROVEN"]["rules"]] == ["B-02"]
 
 
+def test_of_a_fact_that_was_sent_again_the_first_is_told():
+    """As the guard has it: of one event_id the first that arrives counts."""
+    of = number(18)
+    stops = [objection(of, event_id="o-1", at=at) for at in ("2026-03-03T09:05:00Z", "2026-04-04T09:05:00Z")]
+    (fact,) = points(of_scene(of, *stops).explained().as_json())["E_OBJECTION"]["facts"]
+    assert (fact["place"], fact["at"]) == ("objections-0@0", "2026-03-03T09:05:00Z")
+
+
 def test_a_fact_is_told_with_its_dates_its_parties_and_its_proof():
     """What an officer looks up first; sources of the rule with their level beside it."""
     of = number(2)
@@ -369,7 +377,8 @@ def test_a_suspension_is_told_with_the_record_that_could_not_be_read():
     """It has no event_id; its place says where it is."""
     of = number(8)
     case = of_scene(of, consent(of), callee(of))
-    case.logs["objections"].append(LogRecord(0, case.now_ms, of.encode(), b"{"))
+    # The second one came after the decision.
+    case.logs["objections"] += [LogRecord(offset, case.now_ms + offset, of.encode(), b"{") for offset in (0, 1)]
     state = msgspec.structs.replace(
         case.decision, decision="blocked", basis=None, valid_until=None, reasons=["S_QUARANTINED"], rules=[]
     )
@@ -486,12 +495,17 @@ def test_on_a_narrow_terminal_everything_folds(width: int, lang: str, monkeypatc
 
 def test_over_a_pipe_a_paragraph_is_one_line(capsys: pytest.CaptureFixture):
     """For grep; and no control character of a record reaches the reader."""
-    case = of_scene(number(16), consent(number(16), subjects=["energy\x1b[2J"]))
-    print_explanation(case.explained().as_json())
+    case = of_scene(number(16), party(name="A\x1b[1J"), consent(number(16), subjects=["energy\x1b[2J"], evidence=None, capture="terms"))
+    told = case.explained().as_json()
+    print_explanation(told)
     out = capsys.readouterr().out
-    assert any(line.strip() == points(case.explained().as_json())["E_CONSENT_SUBJECT"]["meaning"] for line in out.splitlines())
+    assert any(line.strip() == points(told)["E_CONSENT_HIDDEN"]["meaning"] for line in out.splitlines())
     assert "\x1b" not in out
     assert "\\x1b[2J" in out
+    print_explanation(of_scene(number(16), party(name="A\x1b[1J")).explained().as_json())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("\\x1b[1J") == 3  # beside the role, and in meaning and remedy
 
 
 # --- The page --------------------------------------------------------------------------------------------------------------
@@ -553,6 +567,18 @@ class FewRecords:
                     if begin <= offset < end
                 ]
             )
+
+
+def test_requests_are_looked_up_where_the_log_still_holds_them():
+    """Beyond its ends there is nothing to wait for; of repeats the first request is the one that was decided."""
+    decision = of_scene(number(19)).decision
+    outputs = [
+        Output(Place(BLOCKED, 0, at), LogRecord(at, 0, b"", encode(decision), [("input-offset", offset)]), decision)
+        for at, offset in enumerate((b"7", b"5", b"none"))
+    ]
+    assert _asked(outputs, 0, 8) == [5]
+    assert _asked(outputs, 6, 8) == [7]
+    assert _asked(outputs, 8, 9) == _asked(outputs, 0, 5) == []
 
 
 async def test_the_search_goes_back_in_steps_and_no_further_than_it_has_to():

@@ -575,3 +575,30 @@ async def test_a_taken_address_and_a_missing_certificate_end_the_start_with_the_
             _, err = await asyncio.to_thread(process.communicate, timeout=60)
         assert process.returncode == 3, err
         assert told in err
+
+
+# --- explaining -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_decision_is_explained_in_either_language_also_by_what_the_stream_shows_of_it(gate):
+    of = await approved_number(gate)
+    await gate.post("/v1/objections", objection(of)[1], REPORT)
+    asked = request(of, request_id=f"q-{of[1:]}")
+    async with reading(gate) as reader:
+        await gate.post("/v1/call-requests", asked, DIAL)
+        await wait_for(lambda: any(data["reasons"] == ["E_OBJECTION"] for _, _, data in reader.events), within_s=10)
+    _, place, shown = next(event for event in reader.events if event[2]["reasons"] == ["E_OBJECTION"])
+    assert of[1:] not in shown["request_id"]
+    path = f"/v1/decisions/{shown['request_id']}/explanation"
+    told = [(await gate.get(path, at=place, lang=lang)).json() for lang in ("en", "nl")]
+    assert told[0]["outcome"] == told[1]["outcome"] == "blocked"
+    assert told[0] != told[1]
+    assert of[1:] not in json.dumps(told)
+    assert (await gate.get(f"/v1/decisions/{asked['request_id']}/explanation")).status_code == 200
+    assert (await gate.get("/v1/decisions/nobody-asked/explanation")).status_code == 404
+    assert (await gate.get(path, at="here")).status_code == (await gate.get(path, lang="fr")).status_code == 422
+
+
+async def test_the_codes_are_told_in_either_language(gate):
+    names = [(await gate.get("/v1/codes", DIAL, lang=lang)).json()["E_OBJECTION"]["name"] for lang in ("en", "nl")]
+    assert len(set(names)) == 2

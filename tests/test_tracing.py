@@ -25,8 +25,9 @@ from streams.publisher import Headers
 from streams.topics import REJECTED, ensure_topics
 from streams.trace_context import context_of, is_sampled
 from tests.harness import Client, Running, encode, guard_settings, running_worker
-from tests.scene import REFERENCE, consent, numbers, objection, request, running_scene
+from tests.scene import REFERENCE, consent, invitation, numbers, objection, request, running_scene
 from tests.servers import wait_for
+from tests.test_gateway import OPERATE, served
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-01".encode())
@@ -186,8 +187,12 @@ def test_a_block_makes_a_span_and_hands_its_context_on(collector: Collector) -> 
         assert context == (UNSAMPLED,)
     with on.span("ringfence.call-request", ()) as context:
         assert context == ()
+    with pytest.raises(KeyError), on.span("ringfence.call-request", (SAMPLED,)):
+        {}["+31612345678"]
     on.stop()
-    (made,) = collector.spans
+    made, failed = collector.spans
+    assert (failed.told, failed.span.status.code, failed.span.status.message) == ({"error.type": "KeyError"}, 2, "")
+    assert b"31612345678" not in b"".join(collector.bodies)
     assert inner["traceparent"].decode() == f"00-{TRACE}-{made.span.span_id.hex()}-01"
     assert inner["tracestate"] == STATE[1]
     assert made.told == {"http.route": "/v1/call-requests"}
@@ -329,6 +334,34 @@ async def test_what_is_replayed_after_a_crash_is_the_same_with_its_context(
         }  # fmt: skip
     finally:
         await client.stop()
+
+
+@pytest.mark.broker
+async def test_over_http_a_context_goes_through_to_the_decision(guard: Running, collector: Collector) -> None:
+    """The gateway's span is the parent of what happens in the guard; without a collector the caller's own context goes on."""
+    (of,) = numbers(1)
+
+    async def asked(http: Any, path: str, value: Any, **headers: str) -> Any:
+        answer = await http.post(path, content=encode(value), headers={"Authorization": f"Bearer {OPERATE}", **headers})
+        assert answer.status_code in (200, 202), answer.text
+        return answer.json()
+
+    heard = {"traceparent": SAMPLED[1].decode(), "tracestate": STATE[1].decode()}
+    async with served(guard) as gate:
+        one = await asked(gate.http, "/v1/call-requests", request(of), **heard)
+        two = await asked(gate.http, "/v1/call-requests", request(of), traceparent=UNSAMPLED[1].decode())
+        three = await asked(gate.http, "/v1/call-requests", request(of), traceparent="nonsense")
+        await asked(gate.http, "/v1/invitations", invitation(of)[1], **heard)
+    spans = {made.span.name: made for made in collector.spans}
+    ours = spans["ringfence.ask"].span
+    found = [dict((await answer(guard.client, decision["request_id"])).headers) for decision in (one, two, three)]
+    assert found[0]["traceparent"].decode() == f"00-{TRACE}-{ours.span_id.hex()}-01"
+    assert found[0]["tracestate"] == STATE[1]
+    assert found[1]["traceparent"] == UNSAMPLED[1]
+    assert "traceparent" not in found[2]
+    assert spans["ringfence.report"].told == {"ringfence.topic": "invitations"}
+    assert spans.keys() == {"ringfence.ask", "ringfence.report"}
+    assert of[1:].encode() not in b"".join(collector.bodies)
 
 
 @pytest.mark.broker

@@ -58,7 +58,7 @@ async def explained(
         outputs = await _completed(search, outputs, newest, book.most_valid_s * 1000)
         known = await look_up(settings, connected, book, outputs, tell)
     case = known.case_of(newest.decision.number)
-    return explain(request_id, case, known, book) if case is not None else None
+    return explain(newest.decision.request_id, case, known, book) if case is not None else None
 
 
 async def _completed(search: Search, outputs: list[Output], newest: Output, valid_ms: int) -> list[Output]:

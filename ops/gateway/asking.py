@@ -26,6 +26,7 @@ from rules.errors import InputError
 from rules.events import REQUEST_TOPIC, parse_json, validate
 from rules.requests import CallRequest
 from streams.outputs import INPUT_OFFSET
+from streams.publisher import Headers
 from streams.timings import PROMPT_S, Timing
 
 log = structlog.get_logger(__name__)
@@ -86,11 +87,12 @@ class Asking:
         self.waiting = 0
         self.took = Timing(PROMPT_S)
 
-    async def ask(self, raw: bytes) -> bytes:
+    async def ask(self, raw: bytes, context: Headers = ()) -> bytes:
         """The decision about a call request.
 
         Args:
             raw: the record of the contract, as JSON.
+            context: the trace context that goes with it.
 
         Returns:
             The record of approved-calls or blocked-calls.
@@ -114,7 +116,7 @@ class Asking:
         place: tuple[int, int] | None = None
         try:
             async with asyncio.timeout(self._wait_s):
-                sent = await self._publishing.publish(REQUEST_TOPIC, request.number, raw)
+                sent = await self._publishing.publish(REQUEST_TOPIC, request.number, raw, context)
                 place = sent.partition, sent.offset
                 self._at[place] = question
                 question.lies_at(sent.offset)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ops.gateway import limits
+from ops.gateway.context import context_of_request
 from ops.gateway.gateway import Gateway
 from ops.gateway.problems import Problem
 
@@ -25,7 +26,9 @@ _encode = msgspec.json.Encoder().encode
 
 async def ask(gateway: Gateway, request: Request) -> Response:
     """Answer one call request with its decision."""
-    decision = await gateway.asking.ask(await limits.body(request, limits.RECORD_BYTES))
+    raw = await limits.body(request, limits.RECORD_BYTES)
+    with gateway.tracing.span("ringfence.ask", context_of_request(request)) as context:
+        decision = await gateway.asking.ask(raw, context)
     return Response(decision, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

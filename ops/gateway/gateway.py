@@ -14,6 +14,7 @@ from ops.gateway.feed import Feed
 from ops.gateway.keys import KeyRing
 from ops.gateway.limits import Rate
 from ops.gateway.publishing import Publishing
+from ops.tracing import Tracing
 from rules.rulebook import Rulebook
 from streams.log_reader import LogReader
 from streams.state import Store
@@ -36,6 +37,7 @@ class Gateway:
     store: Store
     redis: redis.Redis
     log: LogReader
+    tracing: Tracing = field(default_factory=lambda: Tracing(None))
     responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     rates: defaultdict[str, Rate] = field(init=False)

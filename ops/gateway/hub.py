@@ -16,7 +16,7 @@ from http import HTTPStatus
 from ops.explain.places import Place
 from ops.gateway.problems import Problem
 from ops.statistics import Seen
-from rules.e164 import masked
+from rules.e164 import without
 
 STREAMS_MAX = 100
 RECENT_MAX = 2000
@@ -66,9 +66,7 @@ class Event:
         if unmasked:
             return self._message(self.raw)
         if self._masked is None:
-            number = self.seen.number
-            # Also where a dialler made its request_id of it, without the plus sign.
-            self._masked = self._message(self.raw.replace(number[1:].encode(), masked(number)[1:].encode()))
+            self._masked = self._message(without(self.seen.number, self.raw.decode()).encode())
         return self._masked
 
     def _message(self, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from config.settings import Settings
 from rules.errors import CannotStart, DeliveryFailed
 from rules.events import REFERENCE_MODELS
 from streams.partitioner import partition_of
-from streams.publisher import MAX_MESSAGE_BYTES
+from streams.publisher import MAX_MESSAGE_BYTES, Headers
 
 # Requests that come within it share one request to the broker, which costs a third of a millisecond of CPU in pure Python.
 _LINGER_MS = 2
@@ -51,8 +51,8 @@ class Publishing:
         """Send what is left and let go of the connection."""
         await self._producer.stop()
 
-    async def publish(self, topic: str, key: str, value: bytes | None) -> Any:  # aiokafka's RecordMetadata
-        """Publish one record (topic without prefix) to its key's partition; reference topics have one.
+    async def publish(self, topic: str, key: str, value: bytes | None, context: Headers = ()) -> Any:  # aiokafka's RecordMetadata
+        """Publish one record (topic without prefix), with its trace context, to its key's partition; reference topics have one.
 
         Raises:
             Unacknowledged: Kafka did not say within ``publish_timeout_s`` that it has it.
@@ -60,6 +60,9 @@ class Publishing:
         partition = 0 if topic in REFERENCE_MODELS else partition_of(key.encode(), self._settings.partitions)
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
-                return await (await self._producer.send(self._settings.topic(topic), value, key.encode(), partition=partition))
+                sent = await self._producer.send(
+                    self._settings.topic(topic), value, key.encode(), partition=partition, headers=list(context)
+                )
+                return await sent
         except (KafkaError, OSError) as error:  # TimeoutError is one too
             raise Unacknowledged(f"Kafka has not acknowledged the record: {type(error).__name__}; sending it again is safe") from None

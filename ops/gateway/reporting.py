@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ops.gateway import limits
+from ops.gateway.context import context_of_request
 from ops.gateway.gateway import Gateway
 from ops.gateway.operations import Handler
 from ops.gateway.problems import Problem, unreadable
 from ops.gateway.publishing import Unacknowledged
 from rules.errors import InputError
 from rules.events import REFERENCE_KEYS, parse_json, validate
+from streams.publisher import Headers
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,7 +28,8 @@ def take_in(topic: str) -> Handler:
     async def handle(gateway: Gateway, request: Request) -> Response:
         raw = await limits.body(request, limits.RECORD_BYTES)
         key, event_id = _read(topic, raw)
-        return _accepted(topic, event_id, await _published(gateway, topic, key, raw))
+        with gateway.tracing.span("ringfence.report", context_of_request(request), {"ringfence.topic": topic}) as context:
+            return _accepted(topic, event_id, await _published(gateway, topic, key, raw, context))
 
     return handle
 
@@ -56,9 +59,9 @@ def _read(topic: str, raw: bytes) -> tuple[str, str]:
     return key, cast("str", getattr(record, "event_id", key))
 
 
-async def _published(gateway: Gateway, topic: str, key: str, raw: bytes | None) -> tuple[int, int]:
+async def _published(gateway: Gateway, topic: str, key: str, raw: bytes | None, context: Headers = ()) -> tuple[int, int]:
     try:
-        sent = await gateway.publishing.publish(topic, key, raw)
+        sent = await gateway.publishing.publish(topic, key, raw, context)
     except Unacknowledged as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), reason="unacknowledged", retry_after_s=1) from None
     return sent.partition, sent.offset

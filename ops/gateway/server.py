@@ -32,6 +32,7 @@ from ops.gateway.metrics import GatewayCollector
 from ops.gateway.problems import Problem, response
 from ops.gateway.publishing import Publishing
 from ops.metrics import MetricsServer
+from ops.tracing import start as start_tracing
 from rules.errors import CannotStart
 from streams import redis_client
 from streams.log_reader import LogReader
@@ -139,6 +140,8 @@ class Server:
             if self._settings.metrics is not None:
                 metrics = await asyncio.to_thread(MetricsServer, self._settings.metrics, [GatewayCollector(gateway)])
                 opened.push_async_callback(asyncio.to_thread, metrics.stop)
+            gateway.tracing = start_tracing(self._settings, "ringfence-gateway")
+            opened.push_async_callback(asyncio.to_thread, gateway.tracing.stop)
             opened.push_async_callback(gateway.store.close)
             opened.push_async_callback(redis_client.close, gateway.redis)
             problems = await check_topics(self._settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from rules.e164 import masked
+from rules.e164 import masked, without
 from rules.facts import NumberFacts
 from rules.instants import format_instant
 from rules.records import source_event_id
@@ -38,7 +38,7 @@ def state_of(number: str, facts: NumberFacts, entries: Iterable[Entry], *, unmas
     }
     decisions = [
         {
-            "request_id": entry.request_id if unmasked else entry.request_id.replace(number[1:], masked(number)[1:]),
+            "request_id": entry.request_id if unmasked else without(number, entry.request_id),
             "decision": "approved" if entry.approved else "blocked",
             "decided_at": format_instant(entry.decided_at),
             "valid_until": format_instant(entry.valid_until) if entry.valid_until else None,

@@ -5,6 +5,8 @@ import { $, h, mark, say } from "./dom.js";
 import { getJson, Refused, SessionEnded } from "./gateway.js";
 import { outcomeOf, timeOf } from "./words.js";
 
+// The gateway reads the log for it, and gives up after thirty seconds.
+const PATIENCE_MS = 35_000;
 // What the dialog says by itself; the explanation's words are the gateway's.
 const WORDS = {
   en: {
@@ -52,7 +54,7 @@ export function explanations() {
     body.setAttribute("aria-busy", "true");
     fill(words, outcomeOf(call.record), h("p", { class: "muted" }, words.wait));
     const query = new URLSearchParams({ lang, at: call.id });
-    const shown = await getJson(`/v1/decisions/${encodeURIComponent(call.record.request_id)}/explanation?${query}`).then(
+    const shown = await getJson(`/v1/decisions/${encodeURIComponent(call.record.request_id)}/explanation?${query}`, PATIENCE_MS).then(
       (explanation) => [explanation.outcome, account(explanation, words.call)],
       (error) => [null, trouble(error, words)],
     );

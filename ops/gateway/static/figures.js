@@ -108,9 +108,11 @@ function showLag(workers) {
   }
   const lags = workers.flatMap((worker) => Object.entries(worker.lag ?? {}));
   const sum = (wanted) => lags.filter(([topic]) => wanted(topic)).reduce((total, [, records]) => total + records, 0);
+  const requests = sum((topic) => topic === "call-requests");
   const facts = sum((topic) => topic !== "call-requests");
-  say($("lag"), count(sum((topic) => topic === "call-requests")));
-  say($("lag-detail"), facts ? `requests, and ${plural(facts, "fact", "facts")} to take in` : "requests; all facts are in");
+  const unit = requests === 1 ? "request" : "requests";
+  say($("lag"), count(requests));
+  say($("lag-detail"), facts ? `${unit}, and ${plural(facts, "fact", "facts")} to take in` : `${unit}; all facts are in`);
 }
 
 function drawSpark(element, values, most) {

@@ -20,10 +20,10 @@ export class Refused extends Error {
   }
 }
 
-/** Get JSON from the gateway. Throws SessionEnded, Refused, or what fetch throws if nothing answers. */
-export async function getJson(path) {
+/** Get JSON from the gateway. Throws SessionEnded, Refused, or what fetch throws if nothing answers in time. */
+export async function getJson(path, patienceMs = PATIENCE_MS) {
   if (ended) throw new SessionEnded();
-  const response = await fetch(path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
+  const response = await fetch(path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(patienceMs) });
   if (response.status === 401 || response.status === 403) {
     endSession();
     throw new SessionEnded();

@@ -5,6 +5,7 @@ import { getJson, report, showLink } from "./gateway.js";
 import { capital, codeTitle, count, momentOf, outcomeOf, partyName, timeOf } from "./words.js";
 
 const KEPT = 200;
+const REMEMBERED = 5_000;
 const SHOW_EVERY_MS = 400;
 const AGAIN_MS = 3_000;
 const LOST = "The connection to the gateway is lost; trying again. The calls shown may not be the latest.";
@@ -25,6 +26,7 @@ export function liveCalls(open) {
   let again = null;
   let over = false;
   const records = new WeakMap();
+  const had = new Set(); // places of events in the log
 
   const held = () => pointed || list.scrollTop > 0 || list.querySelector(":focus-visible") !== null || $("explanation").open;
 
@@ -34,6 +36,7 @@ export function liveCalls(open) {
     clearTimeout(again);
     list.replaceChildren();
     waiting = [];
+    had.clear();
     unseen = 0;
     opened = false;
     showLink("wait", "Connecting");
@@ -73,6 +76,11 @@ export function liveCalls(open) {
     } catch {
       return;
     }
+    // After a reconnection the stream begins a little earlier than it broke off.
+    const place = event.lastEventId.split("~")[0];
+    if (had.has(place)) return;
+    had.add(place);
+    if (had.size > REMEMBERED) had.delete(had.values().next().value);
     waiting.push({ record, id: event.lastEventId });
     if (waiting.length > KEPT) waiting.shift();
     unseen += 1;
@@ -88,6 +96,7 @@ export function liveCalls(open) {
 
   function showWaiting() {
     const fresh = list.childElementCount > 0 && waiting.length <= FRESH_MOST;
+    waiting.sort((one, other) => Date.parse(one.record.decided_at) - Date.parse(other.record.decided_at));
     list.prepend(...waiting.map((call) => item(call, fresh)).reverse());
     while (list.childElementCount > KEPT) list.lastElementChild.remove();
     waiting = [];
