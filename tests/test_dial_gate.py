@@ -170,6 +170,7 @@ async def test_without_an_answer_the_call_may_not_be_dialled(kafka: str, redis_u
             await DialGate(**{"kafka": kafka, **wrong}).__aenter__()
 
 
+@pytest.mark.slow
 async def test_without_a_broker_nothing_may_be_dialled(tmp_path: Path) -> None:
     """Within the bound of the broker's end; and when it is there again the gate goes on, with the recall that came meanwhile."""
     with EmbeddedKafka(tmp_path) as broker:

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ops.client import Permission, Reason
 from ops.client.currency import Currency
@@ -22,7 +21,6 @@ START = parse_instant("2026-11-23T13:00:00Z")
 TOLERANCE = 2 * SECOND
 REMEMBER = 1500 * SECOND
 BOUND_S = 1.0
-APPROVALS, REFUSALS = "approved-calls", "blocked-calls"
 
 
 def record(request_id: str = "q-1", decision: str = "approved", *, decided_at: int = START, **fields: Any) -> bytes:
@@ -292,105 +290,73 @@ def test_a_memory_that_is_none_is_refused(wrong: dict[str, int]) -> None:
 
 # --- whatever happens -----------------------------------------------------------------------------------------------------------
 
-REQUESTS = st.sampled_from(["q-1", "q-2"])
-TOPICS = st.sampled_from([APPROVALS, REFUSALS])
 SKEWS = st.sampled_from([-TOLERANCE, 0, TOLERANCE])
-#: What may make a difference: within and beyond the bound, a minute of validity, the request memory, what is remembered.
-STEPS = st.sampled_from(
-    [0, 1, SECOND // 2, SECOND, 2 * SECOND, 30 * SECOND, 57 * SECOND, MINUTE, REASKED, REMEMBER - REASKED, REMEMBER]
-)
+REQUESTS = st.sampled_from(["q-1", "q-1", "q-2"])
+#: How long a record is under way; decisions of one request lie within the request memory.
+LAGS = st.sampled_from([0, SECOND, SECOND, REASKED // 2])
+#: What may make a difference: an approval's begin and end, the request memory, what is remembered.
+WAITS = st.sampled_from([0, SECOND, 9 * SECOND, 58 * SECOND, MINUTE, REASKED, REMEMBER - REASKED, REMEMBER])
+APPROVE = st.tuples(st.just("approve"), REQUESTS, LAGS, st.sampled_from([0, 0, 10, 900]), st.sampled_from([60, 60, 1200, 1800]))
+REFUSE = st.tuples(st.just("refuse"), REQUESTS, LAGS, st.sampled_from(["decision", "recall", "broken"]))
+WAIT = st.tuples(st.just("wait"), WAITS)
 
 
-class Whatever(RuleBasedStateMachine):
-    """A guard writes, a reader lags, asks for the ends and reads; the model knows the truth about logs and time."""
-
-    @initialize(most=st.sampled_from([1, 2, 1000]))
-    def start(self, most: int) -> None:
-        self.time = START
-        self.keeper = Keeper(Joined(REMEMBER, most), GuardTime(TOLERANCE), Currency(BOUND_S))
-        self.keeper.currency.begin({APPROVALS: 0, REFUSALS: 0})
-        self.logs: dict[str, list[bytes]] = {APPROVALS: [], REFUSALS: []}
-        self.read_to = {APPROVALS: 0, REFUSALS: 0}
-        self.first_decided: dict[str, int] = {}
-        self.refused: dict[str, tuple[int, int]] = {}  # by request: the offset of its first refusal, and when it was written
-        self.windows: dict[str, list[tuple[int, int]]] = {}
-        self.look: Any = None
-
-    def decided_at(self, request_id: str, lag: int) -> int:
-        """Some time before the record gets into the log; decisions of one request lie within the request memory."""
-        decided_at = self.time - lag
-        assume(abs(decided_at - self.first_decided.setdefault(request_id, decided_at)) <= REASKED // 2)
-        return decided_at
-
-    @rule(request_id=REQUESTS, lag=st.sampled_from([0, 0, SECOND, REASKED // 2]), ahead=st.sampled_from([0, 0, 10, 900]),
-          valid_s=st.sampled_from([60, 60, 1200, 1800]))  # fmt: skip
-    def approve(self, request_id: str, lag: int, ahead: int, valid_s: int) -> None:
-        decided_at = self.decided_at(request_id, lag)
-        window = (decided_at + ahead * SECOND, decided_at + (ahead + valid_s) * SECOND)
-        self.windows.setdefault(request_id, []).append(window)
-        dial_at, valid_until = map(format_instant, window)
-        self.logs[APPROVALS].append(record(request_id, decided_at=decided_at, dial_at=dial_at, valid_until=valid_until))
-
-    @rule(request_id=REQUESTS, lag=st.sampled_from([0, SECOND, REASKED // 2]), how=st.sampled_from(["decision", "recall", "broken"]))
-    def refuse(self, request_id: str, lag: int, how: str) -> None:
-        decided_at = self.decided_at(request_id, lag)
-        value = b"?" if how == "broken" else record(request_id, "blocked", decided_at=decided_at, kind=how)
-        self.refused.setdefault(request_id, (len(self.logs[REFUSALS]), self.time))
-        self.logs[REFUSALS].append(value)
-
-    @precondition(lambda self: self.logs[APPROVALS])
-    @rule(data=st.data())
-    def repeat_an_approval(self, data: st.DataObject) -> None:
-        """As after a crash."""
-        self.logs[APPROVALS].append(data.draw(st.sampled_from(self.logs[APPROVALS])))
-
-    @rule(topic=TOPICS, count=st.integers(1, 3), skew=SKEWS)
-    def read(self, topic: str, count: int, skew: int) -> None:
-        for value in self.logs[topic][self.read_to[topic] :][:count]:
-            self.keeper.read(value, approves=topic == APPROVALS, now=clocks(self.time, skew))
-            self.read_to[topic] += 1
-        self.keeper.currency.read_up_to(topic, self.read_to[topic])
-
-    @rule()
-    def ask_for_the_ends(self) -> None:
-        self.look = self.keeper.currency.look(self.time / SECOND)
-
-    @precondition(lambda self: self.look is not None)
-    @rule()
-    def hear_of_the_ends(self) -> None:
-        self.keeper.currency.found(self.look, {topic: len(log) for topic, log in self.logs.items()})
-        self.look = None
-
-    @rule(skew=SKEWS)
-    def catch_up(self, skew: int) -> None:
-        """All at once, as a reader without a lag does."""
-        self.ask_for_the_ends()
-        self.hear_of_the_ends()
-        for topic in self.logs:
-            self.read(topic, len(self.logs[topic]), skew)
-
-    @rule(step=STEPS, skew=SKEWS)
-    def wait_and_catch_up(self, step: int, skew: int) -> None:
-        self.time += step
-        self.keeper.forget(clocks(self.time, skew))
-        self.catch_up(skew)
-
-    @rule(step=STEPS)
-    def wait(self, step: int) -> None:
-        self.time += step
-
-    @invariant()
-    def no_yes_is_wrong(self) -> None:
-        """Not after a refusal was read; not if one has been in the log for the bound; not outside of the window; not when behind."""
-        for request_id in self.first_decided if hasattr(self, "time") else ():
-            for skew in (-TOLERANCE, 0, TOLERANCE):
-                if not self.keeper.may_dial(request_id, clocks(self.time, skew)):
-                    continue
-                offset, written_at = self.refused.get(request_id, (self.read_to[REFUSALS], self.time))
-                assert offset >= self.read_to[REFUSALS], "a refusal was read"
-                assert self.time - written_at <= BOUND_S * SECOND, "a refusal is in the log for longer than the bound"
-                assert any(begin <= self.time < end for begin, end in self.windows[request_id]), "outside of its window"
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from([1, 2, 1000]), st.lists(st.tuples(st.one_of(APPROVE, REFUSE, WAIT, WAIT), SKEWS), min_size=2, max_size=10))
+def test_no_records_in_any_order_give_a_wrong_yes(most: int, steps: list[tuple[Any, int]]) -> None:
+    """Never after a refusal was read, never outside of the approval's window; by any clock within the tolerance, in any memory."""
+    gate, time, refused = Gate(most=most), START, set[str]()
+    first_decided: dict[str, int] = {}
+    windows: dict[str, list[tuple[int, int]]] = {}
+    for (what, *drawn), skew in steps:
+        if what == "wait":
+            time += drawn[0]
+            gate.keeper.forget(clocks(time, skew))
+        else:
+            request_id, lag, *rest = drawn
+            decided_at = time - lag
+            if abs(decided_at - first_decided.setdefault(request_id, decided_at)) > REASKED // 2:
+                continue  # would be a new request
+            if what == "approve":
+                ahead, valid_s = rest
+                begin, end = decided_at + ahead * SECOND, decided_at + (ahead + valid_s) * SECOND
+                windows.setdefault(request_id, []).append((begin, end))
+                value = record(request_id, decided_at=decided_at, dial_at=format_instant(begin), valid_until=format_instant(end))
+            else:
+                refused.add(request_id)
+                value = b"?" if rest == ["broken"] else record(request_id, "blocked", decided_at=decided_at, kind=rest[0])
+            gate.keeper.read(value, approves=what == "approve", now=clocks(time, skew))
+        gate.says(time)
+        for request_id in first_decided:
+            if any(gate.keeper.may_dial(request_id, clocks(time, seen)) for seen in (-TOLERANCE, 0, TOLERANCE)):
+                assert request_id not in refused
+                assert any(begin <= time < end for begin, end in windows[request_id])
 
 
-TestWhatever = Whatever.TestCase
-TestWhatever.settings = settings(max_examples=400, stateful_step_count=12, deadline=None)
+STEPS = st.one_of(st.sampled_from(["refuse", "ask", "hear", "read"]), st.sampled_from([0.3, 0.7, 1.1]))
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(STEPS, min_size=3, max_size=14))
+def test_no_refusal_is_dialled_past_that_is_in_the_log_for_the_bound(steps: list[str | float]) -> None:
+    """Whenever the ends are asked for and heard of, and however far reading lags. The approval was read before."""
+    gate, now_s, log, read = Gate(), START / SECOND, list[float](), 0  # the log of refusals: when each was written
+    gate.read(record(valid_until=format_instant(START + 15 * MINUTE)))
+    currency = gate.keeper.currency
+    look = currency.look(now_s)
+    for step in steps:
+        if isinstance(step, float):
+            now_s += step
+        elif step == "refuse":
+            log.append(now_s)
+        elif step == "ask":
+            look = currency.look(now_s)
+        elif step == "hear":
+            currency.found(look, {0: len(log)})
+        elif read < len(log):
+            gate.read(record(decision="blocked"), at=round(now_s * SECOND))
+            read += 1
+            currency.read_up_to(0, read)
+        if gate.keeper.may_dial("q-1", clocks(round(now_s * SECOND))):
+            assert read == 0
+            assert not log or now_s - log[0] <= BOUND_S
