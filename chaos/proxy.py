@@ -108,6 +108,7 @@ class Proxy:
             server.transport.abort()
             return
         client.peer, server.peer = server, client
+        client.take_up()
         client.transport.resume_reading()
 
     @property
@@ -138,6 +139,7 @@ class _Half(asyncio.Protocol):
         self.peer: _Half | None = None
         self._proxy = proxy
         self._came_in = came_in
+        self._early: list[bytes] = []
         self._held: deque[tuple[float, bytes]] = deque()
         self._last_due = 0.0
 
@@ -152,8 +154,16 @@ class _Half(asyncio.Protocol):
         if self.peer is not None:
             self.peer.transport.close()
 
+    def take_up(self) -> None:
+        """Pass on what came before the other side was there."""
+        early, self._early = self._early, []
+        for data in early:
+            self.data_received(data)
+
     def data_received(self, data: bytes) -> None:
-        assert self.peer is not None  # nothing is read before both sides are there
+        if self.peer is None:  # Python 3.11.2 begins to read although the transport was paused when the connection was made
+            self._early.append(data)
+            return
         late_s = 0.0 if self._came_in is not None else self._proxy.late_s
         if not late_s and not self._held:
             self.peer.transport.write(data)
