@@ -45,6 +45,9 @@ TEXTBOOK = Contender("textbook", "text-book Faust", (sys.executable, "-m", "benc
 ECHO = Contender("echo", "aiokafka echo", (sys.executable, "-m", "benchmarks.echo"))
 
 
+GATEWAY = Contender("gateway", "gateway", (sys.executable, "-m", "ops.cli", "gateway"), says_ready=True)
+
+
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment of a program of ours, with settings that are handed on."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
@@ -60,6 +63,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "RINGFENCE_CHECKPOINT_S": str(settings.checkpoint_s),
         "RINGFENCE_EMBEDDED": "1",
         "RINGFENCE_LOG_LEVEL": "warning",
+        "RINGFENCE_GATEWAY": settings.gateway,
+        "RINGFENCE_GATEWAY_RATE": str(settings.gateway_rate),
+        "RINGFENCE_API_KEYS": settings.api_keys.get_secret_value() if settings.api_keys is not None else "",
     }
 
 

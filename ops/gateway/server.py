@@ -89,6 +89,7 @@ class Server:
             log_config=None,
             access_log=False,  # paths hold numbers
             server_header=False,
+            proxy_headers=False,  # nobody looks at where a request comes from
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_STOP_WITHIN_S,
             ssl_certfile=settings.gateway_tls_cert,

@@ -11,12 +11,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.loop import Sample
 from benchmarks.servers import say
 from config.settings import Settings
 from ops.client_log import client_silenced
 from ops.options import EXIT_CANNOT_START, EXIT_FINDINGS, EXIT_INTERRUPTED
 from rules.errors import CannotStart
-from tests.load.loop import Sample
 from tests.load.targets import Loop, Sizing, gateway, own_workers, running_guard
 from tests.servers import Servers
 

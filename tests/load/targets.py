@@ -15,6 +15,7 @@ import redis.asyncio as redis
 from aiokafka.errors import KafkaError
 
 from benchmarks.client import Client
+from benchmarks.loop import Sample, over_http, over_kafka
 from benchmarks.measure import warm_up
 from benchmarks.servers import PARTITIONS, Place, say
 from benchmarks.sizes import Sizes
@@ -26,7 +27,6 @@ from config.settings import Settings
 from rules.errors import CannotStart
 from rules.instants import SECOND
 from streams.topics import connected_admin
-from tests.load.loop import Sample, over_http, over_kafka
 
 #: Runs the loop once, at a rate (requests a second) for some seconds.
 Loop = Callable[[float, float], Awaitable[Sample]]
