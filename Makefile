@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Processes that share the tests, each with servers of its own; most tests wait for one.
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -28,7 +30,7 @@ demo: $(INSTALLED) ## a day of calls on a real Kafka and Redis, watched live for
 	$(BIN)/ringfence demo $(ARGS)
 
 test: $(INSTALLED) ## every test except those of the containers, on a real Kafka and Redis
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-containers: $(INSTALLED) wheels ## the tests that need a container engine, the compose file included
 	$(BIN)/python -m pytest -m containers $(ARGS)

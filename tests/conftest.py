@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,6 +14,8 @@ import redis as redis_client
 from tests.servers import Servers
 
 SERVERS = pytest.StashKey[Servers]()
+#: What the processes used that a session is shared among (``make test JOBS=2``).
+USED_BESIDE = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith("RINGFENCE_") and not name.startswith("RINGFENCE_TEST_"):
             del os.environ[name]
     config.stash[SERVERS] = Servers()
+    config.stash[USED_BESIDE] = {}
 
 
 @pytest.hookimpl(trylast=True)
@@ -35,12 +39,26 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter.write_line("not run here: tests marked `containers` (make test-containers)")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the session that this process is a part of which servers it used."""
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["servers"] = session.config.stash[SERVERS].used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear it."""
+    used = getattr(node, "workeroutput", {}).get("servers", {})
+    node.config.stash[USED_BESIDE] |= {f"{name} of {node.gateway.id}": where for name, where in used.items()}
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left out and why, and which servers were used: where the plan did not work out, the next in order stood in."""
     skipped = (report.longrepr for report in terminalreporter.stats.get("skipped", ()))
     for reason in sorted({where[2].removeprefix("Skipped: ") for where in skipped if isinstance(where, tuple)}):
         terminalreporter.write_line(f"left out: {reason}")
-    used = config.stash[SERVERS].used
+    used = config.stash[SERVERS].used | config.stash[USED_BESIDE]
     if used:
         terminalreporter.write_line("servers used: " + ", ".join(f"{name}: {where}" for name, where in used.items()))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import os
 import subprocess
 import sys
@@ -415,9 +416,9 @@ def test_the_command_decides_all_lines_and_ends_with_one_if_any_was_bad(tmp_path
 
 def test_the_command_says_that_a_file_is_missing(tmp_path: Path) -> None:
     """Exit code 2: it was used wrongly; so is a folder."""
-    missing = decide_command(str(tmp_path / "no such file"))
+    missing = decide_command(str(tmp_path / "none"))
     assert (missing.returncode, missing.stdout) == (2, b"")
-    assert b"no such file" in missing.stderr
+    assert b"Nosuchfile" in re.sub(rb"[^A-Za-z]", b"", missing.stderr)  # in a box, and broken wherever the path ends
     assert b"Traceback" not in missing.stderr
     assert decide_command(str(tmp_path)).returncode == 2
     assert decide_command().returncode == 2
