@@ -18,9 +18,12 @@ def values(result: Result, contender: str, figure: str, rate: str | None = None)
 
 
 def ratio(result: Result, ours: str, theirs: str, figure: str) -> float | None:
-    """One's figure over another's: median of the ratios within a repeat, which were measured side by side."""
+    """One's figure over another's: median of the ratios within a repeat, which were measured side by side.
+
+    None where there is none; so it is where another's CPU was too little to be counted, as in runs that only try things out.
+    """
     pairs = zip(values(result, ours, figure), values(result, theirs, figure), strict=False)
-    found = [one / other for one, other in pairs]
+    found = [one / other for one, other in pairs if other]
     return median(found) if found else None
 
 

@@ -108,7 +108,7 @@ def _contenders(result: dict[str, Any]) -> str:
     cells = ((title, *(spread(values(result, name, figure, rate), form) for name in who)) for title, figure, form, rate in rows)
     others = [name for name in who if name not in {RINGFENCE.name, SMALL_ECHO}]
     against = (
-        (title, *(f"{ratio(result, RINGFENCE.name, other, figure):.3g} times" for other in others))
+        (title, *(_times(ratio(result, RINGFENCE.name, other, figure)) for other in others))
         for title, figure, *_ in rows
         if title in {rows[0][0], rows[1][0]}
     )
@@ -201,6 +201,10 @@ _SECTIONS = {
     "import": _import,
     "growth": _growth,
 }
+
+
+def _times(times: float | None) -> str:
+    return "-" if times is None else f"{times:.3g} times"
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -233,7 +233,8 @@ async def test_who_watches_and_who_audits_only_read(granted: Granted, guard: Run
     watched = await asyncio.to_thread(granted.run, "watcher", "watch", "--seconds", "1", "--json")
     assert watched.returncode == 0, watched.stderr
     audited = await asyncio.to_thread(granted.run, "auditor", "audit", "--json", "--jobs", "1")
-    assert json.loads(audited.stdout)["counts"]["decisions"], audited.stderr
+    assert audited.stdout, audited.stderr
+    assert json.loads(audited.stdout)["counts"]["decisions"]
     explained = await asyncio.to_thread(granted.run, "auditor", "explain", asked, "--json")
     assert json.loads(explained.stdout)["request_id"] == asked, explained.stderr
 
