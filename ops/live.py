@@ -21,13 +21,13 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from config.settings import Settings
 from ops.client_log import client_silenced
-from ops.disconnect import disconnect
 from ops.load import SentTimes
 from ops.log_times import LogTimes
 from ops.rejected import Report
 from ops.snapshot import LatencyKind
 from ops.statistics import PARTIES_MAX, Seen, Statistics
 from rules.errors import CannotStart
+from streams.disconnect import disconnect
 
 _UNDER_WAY_MS = 2000
 _OUTPUTS = ("approved-calls", "blocked-calls", "rejected-events")

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from config.settings import Settings
 from ops.client_log import client_silenced
 from rules.errors import CannotStart, DeliveryFailed
+from streams.disconnect import disconnect
 from streams.publisher import MAX_MESSAGE_BYTES
 
 _POLL_MS = 500
@@ -105,7 +106,7 @@ async def opened(settings: Settings, topic: str) -> AsyncIterator[TopicLog]:
             except KafkaError as error:
                 raise CannotStart(f"{name} cannot be read: {error!r}") from None
         finally:
-            await consumer.stop()
+            await disconnect(consumer)
 
 
 @asynccontextmanager

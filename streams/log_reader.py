@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from config.settings import Settings
 from rules.errors import StateError
+from streams.disconnect import disconnect
 
 _POLL_MS = 200
 _MOST_RECORDS = 2000
@@ -41,7 +42,7 @@ class LogReader:
         """Let go of the connections."""
         for consumer in (self._consumer, self._asked):
             if consumer is not None:
-                await consumer.stop()
+                await disconnect(consumer)
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(

@@ -18,6 +18,7 @@ from ops.audit.terms import Offsets
 from ops.client_log import client_silenced
 from rules.errors import CannotStart
 from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
+from streams.disconnect import disconnect
 
 _OUTPUTS = (APPROVED, BLOCKED, REJECTED)
 _PER_NUMBER = (*_OUTPUTS, REQUEST_TOPIC, *FACT_MODELS)
@@ -81,7 +82,7 @@ async def connected(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         except (KafkaError, OSError) as error:
             raise CannotStart(f"Kafka at {settings.kafka} (RINGFENCE_KAFKA) cannot be read: {heard.text or repr(error)}") from None
         finally:
-            await consumer.stop()
+            await disconnect(consumer)
 
 
 async def make_plan(settings: Settings, since: Offsets) -> Plan:

@@ -15,8 +15,8 @@ from config.settings import Settings
 from ops.client.guard_time import Now
 from ops.client.keeper import Keeper
 from ops.client_log import client_silenced
-from ops.disconnect import disconnect
 from rules.errors import CannotStart
+from streams.disconnect import disconnect
 from streams.topics import APPROVED, BLOCKED
 
 _POLL_MS = 100

@@ -13,8 +13,8 @@ async def disconnect(consumer: AIOKafkaConsumer) -> None:
     try:
         await consumer.stop()
     except (KafkaError, asyncio.CancelledError):
-        # aiokafka 0.14 cancels its own fetches here and, with the broker away, passes that on as if we had been cancelled; it leaves
-        # its connections open then.
+        # aiokafka 0.14 cancels tasks of its own here and passes that on as if we had been cancelled: its fetches with the broker away,
+        # and one that has not begun where partitions were assigned a moment ago. It leaves its connections open then.
         await consumer._client.close()  # noqa: SLF001
         task = asyncio.current_task()
         if task is not None and task.cancelling():
