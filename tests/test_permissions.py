@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import redis as redis_client
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -25,7 +25,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from config.settings import Settings
 from ops.gateway.server import Server
 from streams.embedded import LOOPBACK, EmbeddedKafka, free_port
-from streams.topics import check_topics, ensure_topics
+from streams.topics import STATES, check_topics, ensure_topics
 from tests.doc_samples import ROOT, samples
 from tests.harness import Client, Running, SetClock, encode, running_worker
 from tests.scene import REFERENCE, ask, consent, home, number, numbers, objection, outcome, request
@@ -173,7 +173,13 @@ async def test_a_worker_does_all_that_it_does(granted: Granted, guard: Running):
     await wait_for(lambda: guard.worker.guard.counts["misplaced objections"])
     await client.put_raw("objections", numbers(1)[0].encode(), b"{")
     await wait_for(lambda: client.rejected)
-    await wait_for(lambda: guard.worker._checkpoints.written)
+    states = TopicPartition(guard.worker.guard.settings.topic(STATES), home(of, 4))
+
+    async def can_be_read() -> bool:
+        """The broker shows a checkpoint some time after it has told its writer that it is committed."""
+        return (await guard.worker._reader.ends([states]))[states] > 0
+
+    await wait_for(can_be_read)
     with redis_client.Redis.from_url(granted.redis) as redis:
         redis.delete(*redis.scan_iter(match=f"{granted.prefix}*", count=1000))
     assert (await ask(client, of, within_s=60))["reasons"] == ["E_OBJECTION"]
