@@ -575,6 +575,7 @@ async def test_a_taken_address_and_a_missing_certificate_end_the_start_with_the_
             _, err = await asyncio.to_thread(process.communicate, timeout=60)
         assert process.returncode == 3, err
         assert told in err
+        assert "Unclosed" not in err
 
 
 # --- explaining -----------------------------------------------------------------------------------------------------------------

@@ -27,13 +27,7 @@ class Publishing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._producer = AIOKafkaProducer(
-            **settings.kafka_client(),
-            acks="all",
-            linger_ms=_LINGER_MS,
-            max_request_size=MAX_MESSAGE_BYTES,
-            request_timeout_ms=int(settings.publish_timeout_s * 1000),
-        )
+        self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
         """Connect.
@@ -41,15 +35,24 @@ class Publishing:
         Raises:
             CannotStart: no broker answers.
         """
+        self._producer = AIOKafkaProducer(
+            **self._settings.kafka_client(),
+            acks="all",
+            linger_ms=_LINGER_MS,
+            max_request_size=MAX_MESSAGE_BYTES,
+            request_timeout_ms=int(self._settings.publish_timeout_s * 1000),
+        )
         try:
             await self._producer.start()
         except (KafkaError, OSError) as error:
-            await self._producer.stop()
+            await self.stop()
             raise CannotStart(f"no Kafka answers at {self._settings.kafka} (RINGFENCE_KAFKA): {error!r}") from None
 
     async def stop(self) -> None:
         """Send what is left and let go of the connection."""
-        await self._producer.stop()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
 
     async def publish(self, topic: str, key: str, value: bytes | None, context: Headers = ()) -> Any:  # aiokafka's RecordMetadata
         """Publish one record (topic without prefix), with its trace context, to its key's partition; reference topics have one.
@@ -57,6 +60,8 @@ class Publishing:
         Raises:
             Unacknowledged: Kafka did not say within ``publish_timeout_s`` that it has it.
         """
+        if self._producer is None:
+            raise Unacknowledged("the gateway is not connected to Kafka")
         partition = 0 if topic in REFERENCE_MODELS else partition_of(key.encode(), self._settings.partitions)
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
