@@ -374,10 +374,9 @@ MODELS: dict[str, type[Record]] = {REQUEST_TOPIC: CallRequestEvent, **FACT_MODEL
 _KEY_FIELDS = {topic: REFERENCE_KEYS.get(topic, "number") for topic in MODELS}
 _KNOWN_FIELDS = {topic: frozenset(model.model_fields) for topic, model in MODELS.items()}
 
-# pydantic's error types by the contract's error code; whatever is not listed is a wrong type.
 #: Every code that a record may be rejected with.
 ERROR_CODES = ("json", "type", "missing", "format", "enum", "key_mismatch", "null_value", "too_large", "conflict")
-
+# pydantic's error types by the contract's error code; whatever is not listed is a wrong type.
 _CODES = {
     "missing": "missing",
     "missing_in": "missing",
@@ -441,8 +440,8 @@ def read_event(topic: str, key: bytes | None, raw: bytes | None) -> tuple[Record
     if len(raw) > MAX_RECORD_BYTES:
         raise InputError("too_large", "", f"{len(raw)} bytes; at most {MAX_RECORD_BYTES} are read")
     if topic == REQUEST_TOPIC:
-        request = read_quickly(key, raw)
-        if request is not None:
+        request = read_quickly(raw)
+        if request is not None and request.number.encode() == key:
             return request, 0
     value = parse_json(raw)
     record = validate(topic, value)
