@@ -1,7 +1,7 @@
 """Reads a guard's outputs as they come, for ``ringfence demo`` and ``ringfence watch``.
 
 ```
-LiveReader    reads approved-calls, blocked-calls and rejected-events from their ends, without a consumer group
+LiveReader    reads approved-calls, blocked-calls and rejected-events from their ends (follower.py)
   Statistics    counts; hours of it take no more memory than minutes (statistics.py, histogram.py)
     Snapshot      what a view shows (snapshot.py)
   SentTimes     the demo sends the requests itself: latency from when one was due to when its decision was read here (load.py)
@@ -16,21 +16,20 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka import ConsumerRecord
 
 from config.settings import Settings
-from ops.client_log import client_silenced
+from ops.follower import Follower
 from ops.load import SentTimes
 from ops.log_times import LogTimes
 from ops.rejected import Report
 from ops.snapshot import LatencyKind
 from ops.statistics import PARTIES_MAX, Seen, Statistics
-from rules.errors import CannotStart
-from streams.disconnect import disconnect
+from rules.events import REQUEST_TOPIC
+from streams.topics import APPROVED, BLOCKED, REJECTED
 
-_UNDER_WAY_MS = 2000
-_OUTPUTS = ("approved-calls", "blocked-calls", "rejected-events")
+_OUTPUTS = (APPROVED, BLOCKED, REJECTED)
+_PARTIES = "parties"
 
 
 class _Name(msgspec.Struct, frozen=True):
@@ -57,8 +56,6 @@ class LiveReader:
         sent: SentTimes | None = None,
         on_decision: Callable[[Seen], None] | None = None,
         on_output: Callable[[str, ConsumerRecord[bytes, bytes], Seen | Report], None] | None = None,
-        fetch_min_bytes: int = 1,
-        fetch_max_wait_ms: int = 100,
     ) -> None:
         """Nothing is read yet.
 
@@ -69,25 +66,21 @@ class LiveReader:
                 call-requests is read as well.
             on_decision: called with every new decision and recall.
             on_output: called with every output record (name of its topic without prefix, record, what was read), repeats included.
-            fetch_min_bytes: the broker answers at once with so many, else after ``fetch_max_wait_ms``.
-            fetch_max_wait_ms: how long it waits for more.
         """
         self.statistics = statistics
-        self._settings = settings
         self._sent = sent
         self._on_decision = on_decision
         self._on_output = on_output
-        self._fetching = {"fetch_min_bytes": fetch_min_bytes, "fetch_max_wait_ms": fetch_max_wait_ms}
         self._log_times = LogTimes()
-        self._consumer: AIOKafkaConsumer | None = None
-        self._next: dict[TopicPartition, int] = {}
-        self._level_ms: dict[TopicPartition, int] = {}
-        self._newest_ms = 0
-        #: A log time before which every record has been read; what is on its way from the broker has two seconds to arrive.
-        self.settled_ms = 0
-        self._topics = {settings.topic(name): name for name in _OUTPUTS}
+        self._outputs = Follower(settings, _OUTPUTS, self._read)
+        self._followers = [self._outputs]
         if sent is None:
-            self._topics |= {settings.topic(name): name for name in ("call-requests", "parties")}
+            self._followers.append(Follower(settings, (REQUEST_TOPIC, _PARTIES), self._read, whole=[_PARTIES], in_lots=True))
+
+    @property
+    def settled_ms(self) -> int:
+        """A log time before which every output has been read."""
+        return self._outputs.settled_ms
 
     async def start(self) -> None:
         """Connect and go to the ends of the topics; what is written from now on will be read.
@@ -95,76 +88,38 @@ class LiveReader:
         Raises:
             CannotStart: the broker does not answer, or a topic is not there.
         """
-        consumer = AIOKafkaConsumer(
-            *self._topics,
-            **self._settings.kafka_client(),
-            group_id=None,
-            auto_offset_reset="latest",
-            enable_auto_commit=False,
-            request_timeout_ms=10_000,
-            **self._fetching,
-        )
-        self._consumer = consumer
-        address = self._settings.kafka
-        with client_silenced() as heard:
-            try:
-                await consumer.start()
-                await consumer.seek_to_end()
-                parties = [tp for tp in consumer.assignment() if self._topics[tp.topic] == "parties"]
-                if parties:
-                    await consumer.seek_to_beginning(*parties)
-            except UnknownTopicOrPartitionError as error:
-                await self.stop()
-                lacking = f"Kafka at {address} lacks topics {self._settings.topic('*')}"
-                raise CannotStart(f"{lacking}; create them with: ringfence topics --create") from error
-            except (KafkaError, OSError, ValueError) as error:
-                await self.stop()
-                raise CannotStart(f"no Kafka answers at {address}: {heard.text or _first_line(error)}") from error
+        try:
+            for follower in self._followers:
+                await follower.start()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def run(self) -> None:
         """Read and count until cancelled. A broker that goes away is waited for."""
-        assert self._consumer is not None  # started
-        while True:
-            try:
-                batches = await self._consumer.getmany(timeout_ms=200, max_records=5000)
-            except KafkaError:
-                await asyncio.sleep(0.5)
-                continue
-            for tp, records in batches.items():
-                for record in records:
-                    self._read(record)
-                self._next[tp] = records[-1].offset + 1
-                self._newest_ms = max(self._newest_ms, records[-1].timestamp)
-            for tp in self._consumer.assignment():
-                if (self._consumer.highwater(tp) or 0) <= self._next.get(tp, 0):
-                    self._level_ms[tp] = self._newest_ms
-            self.settled_ms = min(self._level_ms.values(), default=self._newest_ms) - _UNDER_WAY_MS
+        await asyncio.gather(*(follower.run() for follower in self._followers))
 
     async def behind(self) -> int:
-        """How many records the broker has that were not read yet.
+        """How many outputs the broker has that were not read yet.
 
         Raises:
             KafkaError, OSError: it does not answer.
         """
-        assert self._consumer is not None  # started
-        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
-        positions = {tp: await self._consumer.position(tp) for tp in ends}
-        return sum(max(0, int(end) - int(positions[tp])) for tp, end in ends.items())
+        return await self._outputs.behind()
 
     async def stop(self) -> None:
         """Disconnect. Safe to call twice."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await disconnect(consumer)
+        for follower in self._followers:
+            await follower.stop()
 
-    def _read(self, record: ConsumerRecord[bytes, bytes]) -> None:
-        topic, raw = self._topics[record.topic], record.value or b""
+    def _read(self, topic: str, record: ConsumerRecord[bytes, bytes]) -> None:
+        raw = record.value or b""
         try:
-            if topic == "call-requests":
+            if topic == REQUEST_TOPIC:
                 self._measured(self._log_times.request(record))
-            elif topic == "parties":
+            elif topic == _PARTIES:
                 self._name(record)
-            elif topic == "rejected-events":
+            elif topic == REJECTED:
                 report = _rejected(raw)
                 if self._on_output is not None:
                     self._on_output(topic, record, report)
@@ -198,7 +153,3 @@ class LiveReader:
         party = _name(record.value)
         if party.name and len(self.statistics.names) < PARTIES_MAX:
             self.statistics.names[party.party_id] = party.name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

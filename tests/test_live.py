@@ -271,7 +271,7 @@ def test_log_times_pair_a_decision_with_its_request_in_either_order(first, clock
         "decision": logged("approved-calls", 4, 1250, value, [("input-offset", b"17")], kind=clock),
     }
     for name in sorted(records, key=lambda name: name != first):
-        reader._read(records[name])
+        reader._read("call-requests" if name == "request" else "approved-calls", records[name])
     snapshot = statistics.snapshot(1.0)
     assert snapshot.latency_kind == label
     assert snapshot.latency is not None
@@ -285,7 +285,7 @@ def test_whoever_sends_the_requests_measures_from_when_they_were_due():
     reader = LiveReader(Settings(), statistics, sent)
     sent.expect("q-1", time.monotonic() - 3.0)
     for request_id in ("q-1", "q-1", "else"):
-        reader._read(logged("approved-calls", 0, 0, msgspec.json.encode(seen(request_id, basis="OK_CONSENT"))))
+        reader._read("approved-calls", logged("approved-calls", 0, 0, msgspec.json.encode(seen(request_id, basis="OK_CONSENT"))))
     snapshot = statistics.snapshot(1.0)
     assert snapshot.latency_kind == "due_to_read"
     assert snapshot.latency is not None
@@ -296,7 +296,7 @@ def test_whoever_sends_the_requests_measures_from_when_they_were_due():
 def test_a_record_that_is_no_decision_is_counted_and_passed_over():
     statistics = Statistics(0.0)
     reader = LiveReader(Settings(), statistics)
-    reader._read(logged("blocked-calls", 0, 0, b"{"))
+    reader._read("blocked-calls", logged("blocked-calls", 0, 0, b"{"))
     assert statistics.snapshot(1.0).unreadable == 1
 
 

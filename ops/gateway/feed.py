@@ -22,9 +22,6 @@ from streams.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
-# A reader that asks for every single record costs a third of a millisecond of CPU each time; so many bytes are some 30 decisions.
-_FETCH_MIN_BYTES = 32 * 1024
-_FETCH_WAIT_MS = 3
 _LOOK_S = 1.0
 _ANSWER_S = 3.0
 #: A gateway whose reader is further behind answers nobody in time.
@@ -56,8 +53,6 @@ class Feed:
             Statistics(started),
             on_decision=self._counted,
             on_output=self._on_output,
-            fetch_min_bytes=_FETCH_MIN_BYTES,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         self._tasks = Tasks(fail)
 
