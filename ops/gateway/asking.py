@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, cast
@@ -19,12 +20,12 @@ from aiokafka import ConsumerRecord
 
 from config.settings import Settings
 from ops.gateway.problems import Problem, unreadable
-from ops.gateway.publishing import Publishing, Unacknowledged
+from ops.gateway.publishing import Publishing, Unacknowledged, unacknowledged
 from ops.rejected import Report
 from ops.statistics import Seen
 from rules.errors import InputError
 from rules.events import REQUEST_TOPIC, parse_json, validate
-from rules.requests import CallRequest
+from rules.requests import CallRequest, read_quickly
 from streams.outputs import INPUT_OFFSET
 from streams.publisher import Headers
 from streams.timings import PROMPT_S, Timing
@@ -40,23 +41,23 @@ _UNDECIDED = "S_STATE_UNAVAILABLE"
 class _Question:
     """A request that waits.
 
-    ``offset`` is where it lies, once Kafka has said so; ``approvals`` were read before that, by input offset; ``block`` is what blocks
-    it, also where that comes after its approval and before its answer has gone out.
+    ``place`` is where it lies (partition, offset), once Kafka has said so; ``approvals`` were read before that, by input offset;
+    ``block`` is what blocks it, also where that comes after its approval and before its answer has gone out.
     """
 
     answer: asyncio.Future[bytes]
-    offset: int | None = None
+    place: tuple[int, int] | None = None
     block: bytes | None = None
     approvals: dict[int, bytes] = field(default_factory=dict)
 
     def approved(self, offset: int, record: bytes) -> None:
-        if self.offset is None:
+        if self.place is None:
             self.approvals[offset] = record
-        elif self.offset == offset:
+        elif self.place[1] == offset:
             self.settle(record)
 
-    def lies_at(self, offset: int) -> None:
-        self.offset = offset
+    def lies_at(self, partition: int, offset: int) -> None:
+        self.place = partition, offset
         if offset in self.approvals:
             self.settle(self.approvals[offset])
 
@@ -68,9 +69,9 @@ class _Question:
         if not self.answer.done():
             self.answer.set_result(record)
 
-    def fail(self, problem: Problem) -> None:
+    def fail(self, error: Problem | Unacknowledged) -> None:
         if not self.answer.done():
-            self.answer.set_exception(problem)
+            self.answer.set_exception(error)
 
 
 class Asking:
@@ -113,13 +114,10 @@ class Asking:
         key = request.number, request.request_id
         self._waiting[key].append(question)
         self.waiting += 1
-        place: tuple[int, int] | None = None
         try:
             async with asyncio.timeout(self._wait_s):
-                sent = await self._publishing.publish(REQUEST_TOPIC, request.number, raw, context)
-                place = sent.partition, sent.offset
-                self._at[place] = question
-                question.lies_at(sent.offset)
+                sent = await self._publishing.send(REQUEST_TOPIC, request.number, raw, context)
+                sent.add_done_callback(partial(self._acknowledged, question))
                 decision = await question.answer
         except (TimeoutError, Unacknowledged):
             raise Problem(
@@ -131,7 +129,7 @@ class Asking:
             problem.members["request_id"] = request.request_id
             raise
         finally:
-            self._forget(key, question, place)
+            self._forget(key, question)
         self.took.took(monotonic() - started)
         return question.block or decision
 
@@ -154,13 +152,25 @@ class Asking:
             else:
                 question.blocked(raw)
 
-    def _forget(self, key: tuple[str, str], question: _Question, place: tuple[int, int] | None) -> None:
+    def _acknowledged(self, question: _Question, sent: asyncio.Future[Any]) -> None:
+        """Kafka has a request, or has not; asks itself whether somebody still waits for it."""
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if question.answer.done():
+            return
+        if error is not None:
+            question.fail(unacknowledged(error))
+            return
+        record = sent.result()
+        self._at[record.partition, record.offset] = question
+        question.lies_at(record.partition, record.offset)
+
+    def _forget(self, key: tuple[str, str], question: _Question) -> None:
         self.waiting -= 1
         self._waiting[key].remove(question)
         if not self._waiting[key]:
             del self._waiting[key]
-        if place is not None:
-            del self._at[place]
+        if question.place is not None:
+            del self._at[question.place]
         if question.answer.done() and not question.answer.cancelled():
             question.answer.exception()  # a failure that came too late for anybody to read
 
@@ -171,6 +181,9 @@ def _read(raw: bytes) -> CallRequest:
     Raises:
         Problem: 422, with the contract's code and field.
     """
+    request = read_quickly(raw)
+    if request is not None:
+        return request
     try:
         value = parse_json(raw)
     except InputError as error:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ops.gateway.gateway import Gateway
 from ops.gateway.keys import Key
-from ops.gateway.problems import Problem, response
-
-log = structlog.get_logger(__name__)
+from ops.gateway.problems import Problem
+from ops.gateway.serving import Handler, Serving
 
 COOKIE = "ringfence"
-Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +49,14 @@ class Operation:
     problems: tuple[int, ...] = ()
 
     def route(self, gateway: Gateway) -> Route:
-        """The route that serves it: access first, then the handler; every answer is counted."""
+        """The route that serves it: access first, then the handler."""
 
-        async def serve(request: Request) -> Response:
-            try:
-                if self.scopes is not None:
-                    _admit(gateway, request, self.scopes)
-                answer = await self.handler(gateway, request)
-            except Problem as problem:
-                if problem.reason is not None:
-                    gateway.refused[problem.reason] += 1
-                answer = response(problem)
-            except ClientDisconnect:
-                answer = Response(status_code=499)
-            except Exception:
-                log.exception("a request failed", path=self.path)
-                answer = response(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the gateway failed; its log says why"))
-            gateway.responses[self.path, answer.status_code] += 1
-            return answer
+        async def admitted(gateway: Gateway, request: Request) -> Response:
+            if self.scopes is not None:
+                _admit(gateway, request, self.scopes)
+            return await self.handler(gateway, request)
 
-        return Route(self.path, serve, methods=[self.method])
+        return Route(self.path, Serving(gateway, self.path, admitted), methods=[self.method])
 
 
 def key_of(gateway: Gateway, request: Request) -> Key | None:

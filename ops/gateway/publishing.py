@@ -15,7 +15,7 @@ from streams.partitioner import partition_of
 from streams.publisher import MAX_MESSAGE_BYTES, Headers
 
 # Requests that come within it share one request to the broker, which costs a third of a millisecond of CPU in pure Python.
-_LINGER_MS = 2
+_LINGER_MS = 5
 
 
 class Unacknowledged(DeliveryFailed):
@@ -54,20 +54,41 @@ class Publishing:
         if producer is not None:
             await producer.stop()
 
-    async def publish(self, topic: str, key: str, value: bytes | None, context: Headers = ()) -> Any:  # aiokafka's RecordMetadata
-        """Publish one record (topic without prefix), with its trace context, to its key's partition; reference topics have one.
+    async def send(self, topic: str, key: str, value: bytes | None, context: Headers = ()) -> asyncio.Future[Any]:
+        """Hand one record (topic without prefix), with its trace context, to the producer.
+
+        It goes to its key's partition; reference topics have one.
+
+        Returns:
+            aiokafka's RecordMetadata, once Kafka has acknowledged it; or its error, which :func:`unacknowledged` puts into words.
 
         Raises:
-            Unacknowledged: Kafka did not say within ``publish_timeout_s`` that it has it.
+            Unacknowledged: it cannot be sent.
         """
         if self._producer is None:
             raise Unacknowledged("the gateway is not connected to Kafka")
         partition = 0 if topic in REFERENCE_MODELS else partition_of(key.encode(), self._settings.partitions)
         try:
+            acknowledged: asyncio.Future[Any] = await self._producer.send(
+                self._settings.topic(topic), value, key.encode(), partition=partition, headers=list(context)
+            )
+        except (KafkaError, OSError) as error:
+            raise unacknowledged(error) from None
+        return acknowledged
+
+    async def publish(self, topic: str, key: str, value: bytes | None, context: Headers = ()) -> Any:  # aiokafka's RecordMetadata
+        """As :meth:`send`, and wait until Kafka has acknowledged the record.
+
+        Raises:
+            Unacknowledged: it did not say within ``publish_timeout_s`` that it has it.
+        """
+        try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
-                sent = await self._producer.send(
-                    self._settings.topic(topic), value, key.encode(), partition=partition, headers=list(context)
-                )
-                return await sent
+                return await (await self.send(topic, key, value, context))
         except (KafkaError, OSError) as error:  # TimeoutError is one too
-            raise Unacknowledged(f"Kafka has not acknowledged the record: {type(error).__name__}; sending it again is safe") from None
+            raise unacknowledged(error) from None
+
+
+def unacknowledged(error: BaseException) -> Unacknowledged:
+    """What to tell whoever sent a record that Kafka may not have."""
+    return Unacknowledged(f"Kafka has not acknowledged the record: {type(error).__name__}; sending it again is safe")

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from ops.gateway import limits
 from ops.gateway.context import context_of_request
 from ops.gateway.gateway import Gateway
-from ops.gateway.operations import Handler
 from ops.gateway.problems import Problem, unreadable
 from ops.gateway.publishing import Unacknowledged
+from ops.gateway.serving import Handler
 from rules.errors import InputError
 from rules.events import REFERENCE_KEYS, parse_json, validate
 from streams.publisher import Headers

@@ -10,14 +10,9 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from http import HTTPStatus
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 
 from config.clock import Clock
 from config.rulebook import load_rulebook
@@ -29,8 +24,8 @@ from ops.gateway.feed import Feed
 from ops.gateway.gateway import Gateway
 from ops.gateway.keys import KeyRing
 from ops.gateway.metrics import GatewayCollector
-from ops.gateway.problems import Problem, response
 from ops.gateway.publishing import Publishing
+from ops.gateway.serving import Application
 from ops.metrics import MetricsServer
 from ops.tracing import start as start_tracing
 from rules.errors import CannotStart
@@ -154,17 +149,9 @@ class Server:
             yield
 
 
-def application(gateway: Gateway) -> Starlette:
-    """The ASGI application of a gateway."""
-    routes = [operation.route(gateway) for operation in operations()] + site.routes(gateway)
-
-    async def refused(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        answer = response(Problem(error.status_code, HTTPStatus(error.status_code).description or error.detail))
-        answer.headers.update(error.headers or {})
-        return answer
-
-    return Starlette(routes=routes, exception_handlers={HTTPException: refused})
+def application(gateway: Gateway) -> Application:
+    """The ASGI application of a gateway: its operations, and its pages."""
+    return Application([operation.route(gateway) for operation in operations()] + site.routes(gateway))
 
 
 def _listening(address: str) -> tuple[socket.socket, str]:
@@ -207,6 +194,7 @@ async def _run(settings: Settings) -> int:
     # As in a worker: what lives as long as the process is not looked at again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
     def say_ready() -> None:
         sys.stdout.write(f"ready {server.url}\n")
