@@ -156,18 +156,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._begin[tp] = state.position
         return fetched
 
-    async def seek_to_committed(self) -> Any:
-        """Faust's own, on a clean slate, and also where nothing is committed yet: back to the beginning."""
-        return await self.call_thread(self._seek_to_committed)
+    async def seek_to_committed(self) -> dict[TP, int | None]:
+        """Go to what the group has committed, on a clean slate; to the beginning where that is nothing."""
+        return cast("dict[TP, int | None]", await self.call_thread(self._seek_to_committed))
 
-    async def _seek_to_committed(self) -> Any:
+    async def _seek_to_committed(self) -> dict[TP, int | None]:
+        # aiokafka's own leaves a partition without a committed offset where it is, and what was fetched and not handed out would never
+        # be seen again; and it fails if a partition goes to another worker while it asks: the next assignment seeks for itself.
         self._begin.clear()
-        consumer = self._ensure_consumer()
-        committed = await consumer.seek_to_committed()
-        for tp, offset in committed.items():
-            # aiokafka leaves such a partition where it is; what was fetched and not handed out would never be seen again.
-            if not offset and tp in consumer.assignment():
-                consumer.seek(tp, 0)
+        consumer, committed = self._ensure_consumer(), dict[TP, int | None]()
+        for tp in list(consumer.assignment()):
+            offset = await consumer.committed(tp)
+            if tp in consumer.assignment():
+                consumer.seek(tp, offset or 0)
+                committed[tp] = offset
         self._begin.clear()
         return committed
 

@@ -13,6 +13,7 @@ import redis as redis_client
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from structlog.testing import capture_logs
 
@@ -115,6 +116,39 @@ async def test_a_request_that_was_fetched_while_partitions_moved_is_read_again(g
     consumer.resume_flow()
     assert (await guard.client.decision(asked["request_id"]))["decision"] == "blocked"
     assert positions == [1]
+
+
+async def test_partitions_that_move_while_a_worker_seeks_do_not_end_it(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next assignment seeks for itself. A worker ended so when another one joined at the wrong moment.
+
+    Guards the second look at the assignment in ``ConsumerThread._seek_to_committed``.
+    """
+    consumer = guard.worker.app.consumer
+    fetching = consumer._thread._consumer
+    gone, asked = TP(guard.client.settings.topic("objections"), 0), list[TP]()
+    committed, assignment, seek = fetching.committed, fetching.assignment, fetching.seek
+    assert gone in assignment()
+
+    async def committed_while_one_goes(tp: TP) -> Any:
+        asked.append(tp)
+        return await committed(tp)
+
+    def assigned() -> set[TP]:
+        return set(assignment()) - ({gone} if gone in asked else set())
+
+    def seek_what_is_assigned(tp: TP, offset: int) -> None:
+        if tp not in assigned():
+            raise IllegalStateError(f"No current assignment for partition {tp}")
+        seek(tp, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, "committed", committed_while_one_goes)
+        patched.setattr(fetching, "assignment", assigned)
+        patched.setattr(fetching, "seek", seek_what_is_assigned)
+        positions = await consumer._thread.seek_to_committed()
+    assert gone in asked
+    assert positions.keys() == set(assignment()) - {gone}
+    assert (await ask(guard.client, *numbers(1)))["decision"] == "blocked"
 
 
 async def test_what_a_fetch_finds_that_nobody_waits_for_is_read_again(guard: Running, monkeypatch: pytest.MonkeyPatch) -> None:
