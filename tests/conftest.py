@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,11 @@ USED_BESIDE = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget the developer's guard: only ``RINGFENCE_TEST_*`` may steer a test, also in the processes that it starts."""
+    """Forget the developer's guard: only ``RINGFENCE_TEST_*`` may steer a test, also in the processes that it starts.
+
+    Ctrl-C, too, reaches them: what a shell starts in the background ignores it, and so would everything that is started from there.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith("RINGFENCE_") and not name.startswith("RINGFENCE_TEST_"):
             del os.environ[name]

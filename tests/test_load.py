@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -107,19 +106,18 @@ def test_no_gateway_is_no_decision(capsys):
 def test_ctrl_c_stops_what_was_started(kafka, redis_url):
     """Exit code 130, and the rates that were done."""
     command = [sys.executable, "-m", "tests.load", "--rate", "20", "20", "--seconds", "1000", "--numbers", "50"]
-    load = subprocess.Popen(
-        [*command, "--kafka", kafka, "--redis", redis_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ,
-    )  # fmt: skip
-    try:
-        assert load.stderr is not None
-        for line in load.stderr:
-            if "requests a second" in line:
-                break
-        load.send_signal(signal.SIGINT)
-        out, err = load.communicate(timeout=60)
-    finally:
-        load.kill()
+    with subprocess.Popen(
+        [*command, "--kafka", kafka, "--redis", redis_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as load:
+        try:
+            assert load.stderr is not None
+            for line in load.stderr:
+                if "requests a second" in line:
+                    break
+            load.send_signal(signal.SIGINT)
+            out, err = load.communicate(timeout=60)
+        finally:
+            load.kill()
     assert load.returncode == 130, err
     assert out.split()[:2] == ["rate/s", "sent"]
 
