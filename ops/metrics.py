@@ -1,4 +1,4 @@
-"""The Prometheus endpoint of a worker (``RINGFENCE_METRICS``): what the guard holds, read when somebody asks for it.
+"""The Prometheus metrics of a worker (``RINGFENCE_METRICS``): what the guard holds, read when somebody asks for it.
 
 A thread of its own answers, so that a scrape waits for no turn. It copies what the worker's loop counts, and asks neither the broker
 nor Redis: lag and readiness are those of the last look. No label holds a number, a request or a person.
@@ -6,38 +6,18 @@ nor Redis: lag and readiness are those of the last look. No label holds a number
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
-
-import structlog
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from agents.context import Guard
+from ops.exposition import Family, FamilyCollector, Figures
 from ops.readiness import CODES, Readiness
 from rules.codes import BASIS_CODES, REASON_CODES, SYSTEM_CODES
-from rules.errors import CannotStart
 from rules.events import ERROR_CODES, FACT_MODELS, MODELS, REQUEST_TOPIC
 from streams.checkpoints import Checkpoints
 from streams.lag import LagWatch
 from streams.timings import Timing
-
-log = structlog.get_logger(__name__)
-
-#: Value by the values of a family's labels.
-Figures = dict[tuple[str, ...], float]
-
-
-class Family(NamedTuple):
-    """One metric: what it counts, and the names of its labels."""
-
-    meaning: str
-    labels: tuple[str, ...] = ()
-
 
 COUNTERS = {
     "ringfence_decisions_total": Family("requests decided, repeats not among them", ("outcome",)),
@@ -104,8 +84,10 @@ _FROM_THE_START: Mapping[str, Sequence[tuple[str, ...]]] = {
 }
 
 
-class GuardCollector(Collector):
-    """Makes families of what one worker holds, at each scrape."""
+class GuardCollector(FamilyCollector):
+    """Shows what one worker holds."""
+
+    counters, gauges, histograms = COUNTERS, GAUGES, HISTOGRAMS
 
     def __init__(self, guard: Guard, lag: LagWatch, readiness: Readiness, checkpoints: Checkpoints) -> None:
         self._guard = guard
@@ -113,28 +95,8 @@ class GuardCollector(Collector):
         self._readiness = readiness
         self._checkpoints = checkpoints
 
-    def describe(self) -> list[Metric]:
-        """Nothing: what is registered is not looked at before the first scrape."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family of ``COUNTERS``, ``GAUGES`` and ``HISTOGRAMS``, in that order."""
-        counted, gauged, timed = self._counted(), self._gauged(), self._timed()
-        for name, family in COUNTERS.items():
-            counter = CounterMetricFamily(name, family.meaning, labels=family.labels)
-            for labels, value in sorted(counted[name].items()):
-                counter.add_metric(labels, value)
-            yield counter
-        for name, family in GAUGES.items():
-            gauge = GaugeMetricFamily(name, family.meaning, labels=family.labels)
-            for labels, value in sorted(gauged[name].items()):
-                gauge.add_metric(labels, value)
-            yield gauge
-        for name, family in HISTOGRAMS.items():
-            buckets = [(edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
-            yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=timed[name].sum_s)
-
-    def _counted(self) -> dict[str, Figures]:
+    def counted(self) -> dict[str, Figures]:
+        """Of every counter its figures, also of codes that have not counted yet."""
         # One step of the interpreter, during which the worker's loop counts nothing; it would not be allowed while we iterate.
         counts = dict(self._guard.counts)
         figures: dict[str, Figures] = {name: dict.fromkeys(_FROM_THE_START.get(name, ()), 0.0) for name in COUNTERS}
@@ -149,7 +111,8 @@ class GuardCollector(Collector):
         figures["ringfence_checkpoint_states_total"] = {(): self._checkpoints.states}
         return figures
 
-    def _gauged(self) -> dict[str, Figures]:
+    def gauged(self) -> dict[str, Figures]:
+        """Of every gauge its figures, by the last look."""
         partitions = self._guard.ownership.all
         held = Counter(reason.code for reason in self._readiness.reasons or ())
         return {
@@ -163,41 +126,7 @@ class GuardCollector(Collector):
             "ringfence_not_ready": {(code,): held[code] for code in (*CODES, *held)},
         }
 
-    def _timed(self) -> dict[str, Timing]:
+    def timed(self) -> dict[str, Timing]:
+        """Of every histogram its timing."""
         of = self._guard.timings
         return dict(zip(HISTOGRAMS, (of.barrier, of.turn, of.answer, of.recall, of.take_over, of.rebuild), strict=True))
-
-
-def edge(edge_s: float) -> str:
-    """A bucket's edge (seconds) as Prometheus writes it."""
-    return "+Inf" if edge_s == math.inf else str(edge_s)
-
-
-class MetricsServer:
-    """Answers scrapes in threads of its own, from the start to :meth:`stop`.
-
-    Args:
-        address: ``HOST:PORT``, an IPv6 host in brackets; port 0 is any free one.
-        collectors: what is shown.
-
-    Raises:
-        CannotStart: the address cannot be listened at.
-    """
-
-    def __init__(self, address: str, collectors: Sequence[Collector]) -> None:
-        host, _, port = address.rpartition(":")
-        registry = CollectorRegistry()
-        for collector in collectors:
-            registry.register(collector)
-        try:
-            self._server, self._thread = start_http_server(int(port), host.strip("[]"), registry)
-        except (OSError, OverflowError) as error:
-            raise CannotStart(f"RINGFENCE_METRICS: cannot listen at {address}: {error}; give a free port of this machine") from None
-        self.port = int(self._server.server_port)
-        log.info("metrics", url=f"http://{host}:{self.port}/metrics")
-
-    def stop(self) -> None:
-        """Listen no more; takes up to half a second."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from config.settings import Settings
-from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS, MetricsServer
+from ops.exposition import MetricsServer
+from ops.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from ops.readiness import CODES
 from rules.codes import ALL_CODES
 from rules.errors import CannotStart

@@ -18,7 +18,7 @@ import yaml
 
 from ops import metrics
 from ops.gateway import metrics as gateway_metrics
-from ops.metrics import Family
+from ops.exposition import Family
 from tests.test_docs import anchors
 
 ROOT = Path(__file__).resolve().parent.parent

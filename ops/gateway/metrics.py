@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
+from ops.exposition import Family, FamilyCollector, Figures
 from ops.gateway.gateway import Gateway
-from ops.metrics import Family, Figures, edge
+from streams.timings import Timing
 
 COUNTERS = {
     "ringfence_gateway_responses_total": Family("answers by route and status", ("route", "status")),
@@ -28,40 +24,35 @@ HISTOGRAMS = {
 REFUSALS = ("key", "scope", "rate", "size", "busy", "unacknowledged")
 
 
-class GatewayCollector(Collector):
-    """Makes families of what one gateway holds, at each scrape."""
+class GatewayCollector(FamilyCollector):
+    """Shows what one gateway holds."""
+
+    counters, gauges, histograms = COUNTERS, GAUGES, HISTOGRAMS
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def describe(self) -> list[Metric]:
-        """Nothing: what is registered is not looked at before the first scrape."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family of ``COUNTERS``, ``GAUGES`` and ``HISTOGRAMS``, in that order."""
+    def counted(self) -> dict[str, Figures]:
+        """Of every counter its figures."""
         gateway = self._gateway
-        # Copies are one step of the interpreter, during which the gateway's loop counts nothing.
-        counted: dict[str, Figures] = {
+        return {
+            # A copy is one step of the interpreter, during which the gateway's loop counts nothing.
             "ringfence_gateway_responses_total": {
                 (route, str(status)): count for (route, status), count in dict(gateway.responses).items()
             },
             "ringfence_gateway_refused_total": {(reason,): gateway.refused[reason] for reason in REFUSALS},
             "ringfence_gateway_streams_dropped_total": {(): gateway.feed.hub.dropped},
         }
-        gauged = {
-            "ringfence_gateway_waiting": gateway.asking.waiting,
-            "ringfence_gateway_streams": gateway.feed.hub.streams,
-            "ringfence_gateway_ready": gateway.feed.trouble is None,
+
+    def gauged(self) -> dict[str, Figures]:
+        """Of every gauge its figures."""
+        gateway = self._gateway
+        return {
+            "ringfence_gateway_waiting": {(): gateway.asking.waiting},
+            "ringfence_gateway_streams": {(): gateway.feed.hub.streams},
+            "ringfence_gateway_ready": {(): gateway.feed.trouble is None},
         }
-        for name, family in COUNTERS.items():
-            counter = CounterMetricFamily(name, family.meaning, labels=family.labels)
-            for labels, value in sorted(counted[name].items()):
-                counter.add_metric(labels, value)
-            yield counter
-        for name, family in GAUGES.items():
-            yield GaugeMetricFamily(name, family.meaning, value=gauged[name])
-        for name, family in HISTOGRAMS.items():
-            took = gateway.asking.took
-            buckets = [(edge(edge_s), float(count)) for edge_s, count in took.buckets()]
-            yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=took.sum_s)
+
+    def timed(self) -> dict[str, Timing]:
+        """Of every histogram its timing."""
+        return {"ringfence_gateway_answer_seconds": self._gateway.asking.took}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import signal
 import socket
 import ssl
 import sys
@@ -17,6 +15,7 @@ import uvicorn
 from config.clock import Clock
 from config.rulebook import load_rulebook
 from config.settings import Settings
+from ops.exposition import MetricsServer
 from ops.gateway import site
 from ops.gateway.api import operations
 from ops.gateway.asking import Asking
@@ -26,7 +25,7 @@ from ops.gateway.keys import KeyRing
 from ops.gateway.metrics import GatewayCollector
 from ops.gateway.publishing import Publishing
 from ops.gateway.serving import Application
-from ops.metrics import MetricsServer
+from ops.service import Ending, spare_the_collector
 from ops.tracing import start as start_tracing
 from rules.errors import CannotStart
 from streams import redis_client
@@ -181,24 +180,12 @@ def run_gateway(settings: Settings) -> int:
 
 async def _run(settings: Settings) -> int:
     server = Server(settings)
-    code = 0
-
-    def stop(exit_code: int) -> None:
-        nonlocal code
-        code = exit_code
-        server.stop()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop, 0)
-    loop.add_signal_handler(signal.SIGINT, stop, 130)
-    # As in a worker: what lives as long as the process is not looked at again and again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    ending = Ending(server.stop)
+    spare_the_collector()
 
     def say_ready() -> None:
         sys.stdout.write(f"ready {server.url}\n")
         sys.stdout.flush()
 
     await server.run(say_ready)
-    return 1 if server.failed is not None else code
+    return 1 if server.failed is not None else ending.code
