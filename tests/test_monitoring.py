@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from ops import metrics
-from ops.gateway import metrics as gateway_metrics
 from ops.exposition import Family
+from ops.gateway import metrics as gateway_metrics
 from tests.test_docs import anchors
 
 ROOT = Path(__file__).resolve().parent.parent
