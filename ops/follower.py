@@ -48,7 +48,7 @@ class Follower:
         self._next: dict[TopicPartition, int] = {}
         self._level_ms: dict[TopicPartition, int] = {}
         self._newest_ms = 0
-        #: A log time before which every record has been read; what is on its way from the broker has two seconds to arrive.
+        #: A log time before which every record has been read, 0 before the first; what is on its way has two seconds to arrive.
         self.settled_ms = 0
 
     async def start(self) -> None:
@@ -92,6 +92,8 @@ class Follower:
             except KafkaError:
                 await asyncio.sleep(0.5)
                 continue
+            if batches and not self._newest_ms:  # also who takes the first record is told a time
+                self.settled_ms = max(0, min(records[0].timestamp for records in batches.values()) - _UNDER_WAY_MS)
             for tp, records in batches.items():
                 for record in records:
                     self._take(self._topics[tp.topic], record)
@@ -100,7 +102,8 @@ class Follower:
             for tp in self._consumer.assignment():
                 if (self._consumer.highwater(tp) or 0) <= self._next.get(tp, 0):
                     self._level_ms[tp] = self._newest_ms
-            self.settled_ms = min(self._level_ms.values(), default=self._newest_ms) - _UNDER_WAY_MS
+            if self._newest_ms:
+                self.settled_ms = max(0, min(self._level_ms.values(), default=self._newest_ms) - _UNDER_WAY_MS)
 
     async def behind(self) -> int:
         """How many records the broker has that were not read yet.

@@ -72,12 +72,18 @@ async def test_a_record_that_somebody_waits_for_is_not_kept_until_a_fetch_times_
 
 
 async def test_what_has_been_read_counts_as_settled_and_what_has_not_does_not(settings):
-    follower = Follower(settings, (APPROVED, BLOCKED), lambda *_: None)
+    """An event of the gateway's stream carries it, and a reader that was away resumes from there: the very first one too."""
+    told: list[int] = []
+    follower = Follower(settings, (APPROVED, BLOCKED), lambda *_: told.append(follower.settled_ms))
     async with publishing(settings) as publish, running(follower):
-        assert follower.settled_ms <= 0
+        await follower.behind()
+        assert follower.settled_ms == 0
         sent = await publish(settings.topic(APPROVED), 1, b"k", b"v")
-        await wait_for(lambda: follower.settled_ms > 0)
-        assert follower.settled_ms <= sent.timestamp - 2000
+        await wait_for(lambda: told)
+        assert told == [sent.timestamp - 2000]
+        later = await publish(settings.topic(BLOCKED), 0, b"k", b"v")
+        await wait_for(lambda: len(told) == 2)
+        assert sent.timestamp - 2000 <= told[1] <= later.timestamp - 2000
 
 
 async def test_without_its_topics_it_does_not_start(kafka, prefix):

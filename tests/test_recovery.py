@@ -149,9 +149,9 @@ async def test_a_recall_that_redis_forgot_is_the_answer_afterwards(guard: Runnin
     (of,) = numbers(1)
     await guard.client.put_all([consent(of)])
     asked = await approved(guard, of)
+    await settled(guard)  # Redis learns of the recall's place with a later commit of requests only
     await guard.client.put(*objection(of))
     await guard.client.decisions_of(asked["request_id"], 2)
-    await settled(guard)
     restore(guard, {})
     approval, recall, repeated = await again(guard, asked, 3)
     assert recall == repeated != approval
