@@ -33,7 +33,7 @@ from ops.explain.run import explained
 from ops.explain.search import Output, Search
 from ops.explain.terminal import print_explanation
 from ops.explain.waiting import PASSING
-from ops.explain.wording import LABELS
+from ops.explain.wording import LABELS, worded
 from rules.codes import ALL_CODES, REASON_CODES
 from rules.decide import decide
 from rules.decision import Decision
@@ -273,7 +273,7 @@ def test_every_worked_case_is_explained_in_both_languages(line: dict[str, Any]):
     assert explanation.confirmed
     assert explanation.difference is None
     for lang in LANGUAGES:
-        told = explanation.as_json(lang)
+        told = worded(explanation, lang)
         said = told["decided"]["points"]
         expected = [*record.reasons, *([record.basis] if record.basis else []), *record.warnings]
         assert [point["code"] for point in said] == expected
@@ -294,7 +294,7 @@ def test_each_code_has_the_facts_and_rules_of_its_own():
     """Two consents fail differently, and each code names the one that it is about."""
     of = number(1)
     bundled, unproven = consent(of, capture="bundled_clause"), consent(of, evidence=None)
-    said = points(of_scene(of, bundled, unproven).explained().as_json())
+    said = points(worded(of_scene(of, bundled, unproven).explained()))
     assert [fact["event_id"] for fact in said["E_CONSENT_BUNDLED"]["facts"]] == [bundled[1]["event_id"]]
     assert [fact["event_id"] for fact in said["E_CONSENT_UNPROVEN"]["facts"]] == [unproven[1]["event_id"]]
     assert [rule["id"] for rule in said["E_CONSENT_UNPROVEN"]["rules"]] == ["B-02"]
@@ -304,14 +304,14 @@ def test_of_a_fact_that_was_sent_again_the_first_is_told():
     """As the guard has it: of one event_id the first that arrives counts."""
     of = number(18)
     stops = [objection(of, event_id="o-1", at=at) for at in ("2026-03-03T09:05:00Z", "2026-04-04T09:05:00Z")]
-    (fact,) = points(of_scene(of, *stops).explained().as_json())["E_OBJECTION"]["facts"]
+    (fact,) = points(worded(of_scene(of, *stops).explained()))["E_OBJECTION"]["facts"]
     assert (fact["place"], fact["at"]) == ("objections-0@0", "2026-03-03T09:05:00Z")
 
 
 def test_a_fact_is_told_with_its_dates_its_parties_and_its_proof():
     """What an officer looks up first; sources of the rule with their level beside it."""
     of = number(2)
-    told = of_scene(of, consent(of, person_ref="p-9"), callee(of)).explained().as_json()
+    told = worded(of_scene(of, consent(of, person_ref="p-9"), callee(of)).explained())
     (fact,) = points(told)["E_CONSENT_UNPROVEN"]["facts"]
     details = {detail["field"]: detail["value"] for detail in fact["details"]}
     assert (fact["topic"], fact["at"], fact["on"]) == ("consents", "2026-11-20T10:00:00Z", "20 November 2026, 11:00")
@@ -326,7 +326,7 @@ def test_a_fact_is_told_with_its_dates_its_parties_and_its_proof():
 def test_persons_are_letters_so_that_one_sees_that_they_differ():
     """The giver and the person meant are two; unmasked they stand there as they are."""
     told = of_scene(number(3), consent(number(3), person_ref="p-9"), callee(number(3)))
-    masked_told, full = told.explained().as_json(), told.explained().as_json(unmasked=True)
+    masked_told, full = worded(told.explained()), worded(told.explained(), unmasked=True)
 
     def persons(said: dict[str, Any]) -> set[str]:
         point = points(said)["E_CONSENT_UNPROVEN"]
@@ -344,8 +344,8 @@ def test_a_number_within_an_id_or_an_address_is_masked():
     national = "0" + of.removeprefix("+31")
     facts = [consent(of, event_id=f"c-{of}", evidence={"uri": f"https://crm.example/{national}", "sha256": "00"})]
     asked = {"request_id": f"q-{national}-1"}
-    assert of[3:] not in json.dumps(of_scene(of, *facts, **asked).explained().as_json())
-    assert of[3:] in json.dumps(of_scene(of, *facts, **asked).explained().as_json(unmasked=True))
+    assert of[3:] not in json.dumps(worded(of_scene(of, *facts, **asked).explained()))
+    assert of[3:] in json.dumps(worded(of_scene(of, *facts, **asked).explained(), unmasked=True))
 
 
 def test_what_would_have_to_change_names_party_and_date():
@@ -353,7 +353,7 @@ def test_what_would_have_to_change_names_party_and_date():
     of = number(5)
     case = of_scene(of, party(name="Zonnig BV"), consent(of, at="2026-01-01T10:00:00Z"), objection(of, at="2026-03-03T09:05:00Z"))
     explanation = case.explained()
-    english, dutch = (points(explanation.as_json(lang))["E_OBJECTION"]["remedy"] for lang in LANGUAGES)
+    english, dutch = (points(worded(explanation, lang))["E_OBJECTION"]["remedy"] for lang in LANGUAGES)
     assert "Zonnig BV (A)" in english
     assert "later than the objection of 3 March 2026, 10:05" in english
     assert "Zonnig BV (A)" in dutch
@@ -364,11 +364,11 @@ def test_what_passes_with_time_says_when():
     """Saturday evening: Sunday is no way out, Monday at nine is. A rest of 72 hours ends on a day with its hours."""
     of = number(6)
     late = of_scene(of, consent(of), callee(of), dial_at="2026-11-21T17:00:00Z")
-    point = points(late.explained().as_json())["E_TIME_WINDOW"]
+    point = points(worded(late.explained()))["E_TIME_WINDOW"]
     assert point["clears_at"] == "2026-11-23T08:00:00Z"
     assert point["remedy"].endswith("gone from 23 November 2026, 09:00.")
     dropped = of_scene(of, consent(of), callee(of), outcome(of, "silent", at="2026-11-23T12:00:00Z"))
-    said = points(dropped.explained().as_json())
+    said = points(worded(dropped.explained()))
     assert said["P_ATTEMPT_CAP"]["clears_at"] == "2026-11-24T08:00:00Z"
     assert said["P_COOLDOWN"]["clears_at"] == "2026-11-27T08:00:00Z"
 
@@ -386,7 +386,7 @@ def test_a_suspension_is_told_with_the_record_that_could_not_be_read():
     case.outputs = [case._output(case.decision)]
     explanation = case.explained()
     assert explanation.confirmed
-    (fact,) = points(explanation.as_json())["S_QUARANTINED"]["facts"]
+    (fact,) = points(worded(explanation))["S_QUARANTINED"]["facts"]
     assert (fact["topic"], fact["event_id"], fact["place"]) == ("objections", None, "objections-0@0")
 
 
@@ -400,7 +400,7 @@ def test_a_record_that_the_facts_do_not_give_is_a_finding():
     case.outputs = [case._output(case.decision)]
     explanation = case.explained()
     assert not explanation.confirmed
-    told = explanation.as_json()
+    told = worded(explanation)
     assert told["check"]["result"] == "differs"
     assert "decision blocked, not approved" in told["check"]["difference"]
     assert [rule["id"] for rule in points(told)["E_NO_BASIS"]["rules"]] == ["B-01"]
@@ -410,7 +410,7 @@ def test_another_rulebook_is_told(tmp_path: Path):
     """The decision is not taken again by law that it was not taken by."""
     own = tmp_path / "own.toml"
     own.write_text("[[parameter.approval_ttl_s]]\nfrom = 2026-01-01\nvalue = 30\n")
-    told = of_scene(number(10), consent(number(10))).explained(load_rulebook(overrides=own)).as_json()
+    told = worded(of_scene(number(10), consent(number(10))).explained(load_rulebook(overrides=own)))
     assert told["check"]["result"] == "not_taken_again"
     (note,) = told["decided"]["notes"]
     assert note["code"] == "other_rulebook"
@@ -422,10 +422,10 @@ def test_facts_and_requests_that_are_gone_are_told():
     """What is left is explained from the record."""
     of = number(11)
     case = of_scene(of, objection(of))
-    without_request = case.explained(without=(REQUEST_TOPIC,)).as_json()
+    without_request = worded(case.explained(without=(REQUEST_TOPIC,)))
     assert [note["code"] for note in without_request["decided"]["notes"]] == ["request_gone"]
     assert points(without_request)["E_OBJECTION"]["facts"]
-    without_facts = case.explained(without=("objections",), begins={"objections": 1}).as_json("nl")
+    without_facts = worded(case.explained(without=("objections",), begins={"objections": 1}), "nl")
     assert [note["code"] for note in without_facts["decided"]["notes"]] == ["facts_gone", "evidence_gone"]
     assert without_facts["check"] == {**without_facts["check"], "result": "not_taken_again", "difference": None}
     point = points(without_facts)["E_OBJECTION"]
@@ -439,14 +439,14 @@ def test_an_answer_without_a_look_at_the_facts_is_told_as_that():
         case.decision, decision="blocked", basis=None, valid_until=None, reasons=["S_STATE_STALE"], rules=[], evidence=[]
     )
     case.outputs = [case._output(case.decision)]
-    told = case.explained().as_json()
+    told = worded(case.explained())
     assert [note["code"] for note in told["decided"]["notes"]] == ["refused_unseen"]
     assert told["check"]["result"] == "not_taken_again"
 
 
 def test_a_day_before_every_regime_is_explained():
     """No law covers it, so there is no regime, no rule and no figure to tell."""
-    told = of_scene(number(13), consent(number(13)), dial_at="2008-01-01T12:00:00Z").explained().as_json()
+    told = worded(of_scene(number(13), consent(number(13)), dial_at="2008-01-01T12:00:00Z").explained())
     assert told["regime"] is None
     assert list(points(told)) == ["S_STATE_UNAVAILABLE"]
 
@@ -459,14 +459,14 @@ def test_a_recall_is_told_beside_its_approval_and_alone():
     case.recalled(*stop)
     explanation = case.explained()
     assert (explanation.outcome, explanation.confirmed) == ("recalled", True)
-    told = explanation.as_json()
+    told = worded(explanation)
     assert list(points(told)) == ["OK_CONSENT"]
     (taken_back,) = told["recalls"]
     assert [point["code"] for point in taken_back["points"]] == ["E_OBJECTION"]
     assert [fact["event_id"] for fact in taken_back["points"][0]["facts"]] == [stop[1]["event_id"]]
     assert taken_back["points"][0]["rules"][0]["id"] == "O-01"
     case.outputs.pop(0)
-    alone = case.explained().as_json()
+    alone = worded(case.explained())
     assert (alone["outcome"], [note["code"] for note in alone["decided"]["notes"]]) == ("recalled", ["approval_gone"])
     assert [fact["event_id"] for fact in points(alone)["E_OBJECTION"]["facts"]] == [stop[1]["event_id"]]
 
@@ -484,7 +484,7 @@ def test_on_a_narrow_terminal_everything_folds(width: int, lang: str, monkeypatc
     """No line is longer than the terminal, and nothing is cut off."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
-    told = of_scene(number(15), consent(number(15)), objection(number(15))).explained().as_json(lang)
+    told = worded(of_scene(number(15), consent(number(15)), objection(number(15))).explained(), lang)
     print_explanation(told)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert max(len(line) for line in plain.splitlines()) <= width
@@ -496,13 +496,13 @@ def test_on_a_narrow_terminal_everything_folds(width: int, lang: str, monkeypatc
 def test_over_a_pipe_a_paragraph_is_one_line(capsys: pytest.CaptureFixture):
     """For grep; and no control character of a record reaches the reader."""
     case = of_scene(number(16), party(name="A\x1b[1J"), consent(number(16), subjects=["energy\x1b[2J"], evidence=None, capture="terms"))
-    told = case.explained().as_json()
+    told = worded(case.explained())
     print_explanation(told)
     out = capsys.readouterr().out
     assert any(line.strip() == points(told)["E_CONSENT_HIDDEN"]["meaning"] for line in out.splitlines())
     assert "\x1b" not in out
     assert "\\x1b[2J" in out
-    print_explanation(of_scene(number(16), party(name="A\x1b[1J")).explained().as_json())
+    print_explanation(worded(of_scene(number(16), party(name="A\x1b[1J")).explained()))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert out.count("\\x1b[1J") == 3  # beside the role, and in meaning and remedy
@@ -528,7 +528,7 @@ def test_the_output_shown_is_what_is_printed(capsys: pytest.CaptureFixture):
         dial_at="2026-11-23T13:01:00Z",
         now=NOW,
     )
-    print_explanation(case.explained().as_json())
+    print_explanation(worded(case.explained()))
     assert shown.split() == capsys.readouterr().out.replace("blocked-0@0", "blocked-2@0").split()
 
 
@@ -537,7 +537,7 @@ def test_the_page_names_every_option_note_and_field():
     rows = {row for cells in re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE) for row in re.findall(r"`([^`]+)`", cells)}
     command = typer.main.get_command(app).get_command(click.Context(click.Command("")), "explain")  # type: ignore[attr-defined]
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} - {"--help"}
-    told = of_scene(number(17), consent(number(17)), objection(number(17))).explained().as_json()
+    told = worded(of_scene(number(17), consent(number(17)), objection(number(17))).explained())
     assert rows == options | set(FILES["en"]["notes"]) | set(told) | set(told["decided"]["points"][0])
 
 
@@ -645,7 +645,7 @@ async def test_an_approval_is_found_and_explained(guard: Running):
     explanation = await explained(guard.client.settings, decision["request_id"])
     assert explanation is not None
     assert (explanation.outcome, explanation.confirmed) == ("approved", True)
-    told = explanation.as_json()
+    told = worded(explanation)
     assert told["valid_until"]["at"] == decision["valid_until"]
     assert [fact["event_id"] for fact in points(told)["OK_CONSENT"]["facts"]] == [given[1]["event_id"]]
     assert told["decided"]["at"] == str(place_of(guard.client, decision["request_id"], APPROVED))
@@ -691,7 +691,7 @@ async def test_a_recall_is_found_with_its_approval(guard: Running, where: str):
     at = None if topic is None else place_of(guard.client, decision["request_id"], topic)
     explanation = await explained(guard.client.settings, decision["request_id"], at=at)
     assert explanation is not None
-    told = explanation.as_json("nl")
+    told = worded(explanation, "nl")
     assert (told["outcome"], told["check"]["result"]) == ("recalled", "confirmed")
     assert told["headline"] == "Ingetrokken op 23 november 2026, 14:00: de goedkeuring geldt niet meer"
     assert list(points(told)) == ["OK_CONSENT"]
@@ -707,7 +707,7 @@ async def test_a_broken_objection_is_shown_as_what_suspends(guard: Running):
     explanation = await explained(guard.client.settings, decision["request_id"], number=of)
     assert explanation is not None
     assert explanation.confirmed
-    (fact,) = points(explanation.as_json())["S_QUARANTINED"]["facts"]
+    (fact,) = points(worded(explanation))["S_QUARANTINED"]["facts"]
     assert fact["place"] == f"objections-{broken.partition}@{broken.offset}"
 
 
@@ -771,7 +771,7 @@ async def test_facts_that_the_log_has_dropped_are_told(kafka: str, redis_url: st
         await admin.close()
     explanation = await explained(settings, decision["request_id"])
     assert explanation is not None
-    told = explanation.as_json()
+    told = worded(explanation)
     assert [note["code"] for note in told["decided"]["notes"]] == ["request_gone", "evidence_gone"]
     assert told["check"]["result"] == "not_taken_again"
     assert [rule["id"] for rule in points(told)["E_OBJECTION"]["rules"]] == ["O-01"]

@@ -603,3 +603,10 @@ async def test_a_decision_is_explained_in_either_language_also_by_what_the_strea
 async def test_the_codes_are_told_in_either_language(gate):
     names = [(await gate.get("/v1/codes", DIAL, lang=lang)).json()["E_OBJECTION"]["name"] for lang in ("en", "nl")]
     assert len(set(names)) == 2
+
+
+async def test_what_a_code_means_is_told_with_the_law_of_today(gate):
+    texts = (await gate.get("/v1/codes", DIAL)).json()
+    assert "09:00 to 22:00 from Monday to Friday" in texts["E_TIME_WINDOW"]["meaning"]
+    assert "since 1 July 2026" in texts["E_REL_ABOLISHED"]["meaning"]
+    assert texts["E_CONSENT_PRETICKED"]["meaning"].startswith("The consent came")

@@ -21,6 +21,7 @@ from ops.explain.places import Place, parse_place
 from ops.explain.run import explained
 from ops.explain.search import Tell
 from ops.explain.terminal import print_explanation
+from ops.explain.wording import worded
 from ops.options import EXIT_FINDINGS, settings_from_environment
 from ops.printing import note
 from rules.e164 import is_e164
@@ -49,7 +50,7 @@ def explain_request(
         where = f" at {place}" if place is not None else " of this number" if number is not None else ""
         note(f"no decision of this request{where}" + (f" since {since}" if since is not None else ""))
         raise typer.Exit(EXIT_FINDINGS)
-    told = explanation.as_json(lang, unmasked=unmasked)
+    told = worded(explanation, lang, unmasked=unmasked)
     if json_output:
         print(json.dumps(told, indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
     else:

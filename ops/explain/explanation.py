@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from ops.audit.case import Case, Decided
 from ops.audit.records import Fact, Published
@@ -66,17 +66,6 @@ class Explanation:
         if self.recalls or self.decided.decision.kind == "recall":
             return "recalled"
         return self.decided.decision.decision
-
-    def as_json(self, lang: str = "en", *, unmasked: bool = False) -> dict[str, Any]:
-        """The explanation in words.
-
-        Args:
-            lang: ``en`` or ``nl``.
-            unmasked: show numbers and persons in full.
-        """
-        from ops.explain.wording import worded  # it puts into words what is defined here
-
-        return worded(self, lang, unmasked=unmasked)
 
 
 def explain(request_id: str, case: Case, known: Known, book: Rulebook) -> Explanation | None:

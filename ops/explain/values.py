@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date, time
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from ops.explain.shown import Shown
 from rules.events import Evidence
 from rules.instants import format_instant
 from rules.reference import Reference
+from rules.rulebook import Hours, LawOfDay, Rulebook
 
 _PARTIES = frozenset({"party_ids", "party_id", "advertiser_id", "intermediary_id", "call_centre_id", "owner_id", "published_by"})
 _IDS = frozenset({"event_id", "relationship_id", "campaign_id", "request_id"})
@@ -102,6 +104,28 @@ class Words:
         if name in _IDS:
             return self.shown.identifier(value)
         return self.shown.free(value) if name in _TEXTS else self.texts.term("values", value)
+
+
+def of_law(texts: Catalogue, book: Rulebook, law: LawOfDay | None) -> Iterator[tuple[str, str]]:
+    """What the texts of codes have from the law: the first day of each regime, and a day's parameters if the rulebook covers it."""
+    yield from ((f"{name.lower()}_from", texts.day(first.toordinal())) for first, name in book.regimes)
+    if law is not None:
+        yield from ((name, _parameter(texts, getattr(law.parameters, name))) for name in book.parameters)
+
+
+def _parameter(texts: Catalogue, value: Any) -> str:
+    """A parameter as a sentence has it: hours, a time, a share, a date, a list of names, or a figure."""
+    if isinstance(value, Hours):
+        return texts.phrase("hours", opens=f"{value.opens:%H:%M}", closes=f"{value.closes:%H:%M}")
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
+    if isinstance(value, date):
+        return texts.day(value.toordinal())
+    if isinstance(value, float):
+        return share(value)
+    if isinstance(value, frozenset) and all(isinstance(item, str) for item in value):
+        return texts.joined(sorted(value, key=lambda item: (len(item), item)))
+    return str(value)
 
 
 def share(value: float) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, time
 from typing import Any
 
 from ops.audit.records import Fact
-from ops.explain.catalogue import catalogue, clock
+from ops.explain.catalogue import LANGUAGES, catalogue, clock
 from ops.explain.explanation import Account, Explanation
 from ops.explain.points import Point
 from ops.explain.shown import Shown
-from ops.explain.values import Words, share
+from ops.explain.values import Words, of_law
 from rules.decision import Decision
 from rules.instants import format_instant, parse_instant
-from rules.rulebook import Hours, Rule
+from rules.rulebook import Rule
 
 #: Headings that whoever shows the JSON needs, so that no page needs a catalogue of its own.
 LABELS = (
@@ -24,7 +23,7 @@ LABELS = (
 )  # fmt: skip
 
 
-def worded(explanation: Explanation, lang: str, *, unmasked: bool) -> dict[str, Any]:
+def worded(explanation: Explanation, lang: str = LANGUAGES[0], *, unmasked: bool = False) -> dict[str, Any]:
     """Put an explanation into words.
 
     Args:
@@ -178,25 +177,8 @@ class _Speaker:
         yield "valid_until", texts.moment(record.valid_until) if record.valid_until is not None else ""
         yield "day", texts.weekday(judged_at)
         yield "time", clock(judged_at)
-        yield from ((f"{name.lower()}_from", texts.day(first.toordinal())) for first, name in self._explanation.book.regimes)
+        yield from of_law(texts, self._explanation.book, self._explanation.law)
         yield "of_subject", texts.phrase("of_subject", subject=self._shown.free(request.subject)) if request and request.subject else ""
-        if self._explanation.law is not None:
-            for name in self._explanation.book.parameters:
-                yield name, self._parameter(getattr(self._explanation.law.parameters, name))
-
-    def _parameter(self, value: Any) -> str:
-        """A parameter of the rulebook as a sentence has it: hours, a time, a share, a date, a list of names, or a figure."""
-        if isinstance(value, Hours):
-            return self._texts.phrase("hours", opens=f"{value.opens:%H:%M}", closes=f"{value.closes:%H:%M}")
-        if isinstance(value, time):
-            return f"{value:%H:%M}"
-        if isinstance(value, date):
-            return self._texts.day(value.toordinal())
-        if isinstance(value, float):
-            return share(value)
-        if isinstance(value, frozenset) and all(isinstance(item, str) for item in value):
-            return self._texts.joined(sorted(value, key=lambda item: (len(item), item)))
-        return str(value)
 
     def _point_values(self, point: Point) -> dict[str, str]:
         dates = [fact.event.at for fact in point.facts if fact.event is not None]

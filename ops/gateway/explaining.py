@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 from http import HTTPStatus
 from typing import cast
 
@@ -13,11 +14,14 @@ from starlette.responses import Response
 from ops.explain.catalogue import LANGUAGES, catalogue
 from ops.explain.places import Place, parse_place
 from ops.explain.run import explained
+from ops.explain.values import of_law
+from ops.explain.wording import worded
 from ops.gateway.gateway import Gateway
 from ops.gateway.operations import wants_unmasked
 from ops.gateway.problems import Problem
 from rules.codes import ALL_CODES
-from rules.errors import StateError
+from rules.errors import RulebookGap, StateError
+from rules.instants import local_day
 from rules.requests import MAX_REQUEST_ID_CHARS
 
 #: A search through a log of many days takes longer: ``ringfence explain`` has no such bound.
@@ -49,18 +53,23 @@ async def explanation(gateway: Gateway, request: Request) -> Response:
     if found is None:
         raise _missing()
     return Response(
-        _encode(found.as_json(lang, unmasked=unmasked)), media_type="application/json", headers={"Cache-Control": "no-store"}
+        _encode(worded(found, lang, unmasked=unmasked)), media_type="application/json", headers={"Cache-Control": "no-store"}
     )
 
 
-async def codes(_gateway: Gateway, request: Request) -> Response:
-    """What every code is called and means.
+async def codes(gateway: Gateway, request: Request) -> Response:
+    """What every code is called and means, with the law of today; what only a call has (its party, its day) is an ellipsis.
 
     Raises:
         Problem: 422 there is no such language.
     """
     words = catalogue(_lang(request))
-    texts = {code: words.code(code, {}) for code in ALL_CODES}
+    try:
+        law = gateway.book.on(date.fromordinal(local_day(gateway.clock.now())), member=False)
+    except RulebookGap:
+        law = None
+    values = {**dict(of_law(words, gateway.book, law)), "of_subject": "", "of_date": ""}
+    texts = {code: words.code(code, values) for code in ALL_CODES}
     return Response(
         _encode({code: {"name": text.name, "meaning": text.meaning} for code, text in texts.items()}), media_type="application/json"
     )
