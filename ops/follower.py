@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 
 from config.settings import Settings
-from ops.client_log import client_silenced
+from ops.client_log import connecting
 from rules.errors import CannotStart
 from streams.disconnect import disconnect
 
@@ -67,21 +67,16 @@ class Follower:
             **self._fetching,
         )
         self._consumer = consumer
-        address = self._settings.kafka
-        with client_silenced() as heard:
-            try:
+        try:
+            with connecting(self._settings):
                 await consumer.start()
                 await consumer.seek_to_end()
                 whole = [tp for tp in consumer.assignment() if self._topics[tp.topic] in self._whole]
                 if whole:
                     await consumer.seek_to_beginning(*whole)
-            except UnknownTopicOrPartitionError as error:
-                await self.stop()
-                lacking = f"Kafka at {address} lacks topics {self._settings.topic('*')}"
-                raise CannotStart(f"{lacking}; create them with: ringfence topics --create") from error
-            except (KafkaError, OSError, ValueError) as error:
-                await self.stop()
-                raise CannotStart(f"no Kafka answers at {address}: {heard.text or _first_line(error)}") from error
+        except CannotStart:
+            await self.stop()
+            raise
 
     async def run(self) -> None:
         """Read until cancelled. A broker that goes away is waited for."""
@@ -121,7 +116,3 @@ class Follower:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await disconnect(consumer)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
-from ops.client_log import client_silenced
+from ops.client_log import client_silenced, connecting
 from rules.errors import CannotStart, DeliveryFailed
 from streams.disconnect import disconnect
 from streams.publisher import MAX_MESSAGE_BYTES
@@ -92,12 +92,10 @@ async def opened(settings: Settings, topic: str) -> AsyncIterator[TopicLog]:
         max_partition_fetch_bytes=4 << 20,
         request_timeout_ms=10_000,
     )
-    with client_silenced() as heard:
+    with client_silenced():
         try:
-            try:
+            with connecting(settings):
                 await consumer.start()
-            except (KafkaError, OSError, ValueError) as error:
-                raise CannotStart(f"no Kafka answers at {settings.kafka} (RINGFENCE_KAFKA): {heard.text or repr(error)}") from None
             partitions = sorted(consumer.assignment())
             if not partitions:
                 raise CannotStart(f"Kafka at {settings.kafka} has no topic {name}; `ringfence topics` says what is missing")
@@ -129,12 +127,10 @@ async def publishing(settings: Settings) -> AsyncIterator[Publish]:
         except (KafkaError, OSError) as error:
             raise DeliveryFailed(f"the broker did not take the record for {topic}: {error!r}") from None
 
-    with client_silenced() as heard:
+    with client_silenced():
         try:
-            try:
+            with connecting(settings):
                 await producer.start()
-            except (KafkaError, OSError) as error:
-                raise CannotStart(f"no Kafka answers at {settings.kafka} (RINGFENCE_KAFKA): {heard.text or repr(error)}") from None
             yield publish
         finally:
             await producer.stop()

@@ -15,7 +15,7 @@ from config.settings import Settings
 from ops.audit.partition import PHASES
 from ops.audit.records import APPROVED, BLOCKED, REJECTED, LogRecord
 from ops.audit.terms import Offsets
-from ops.client_log import client_silenced
+from ops.client_log import client_silenced, connecting
 from rules.errors import CannotStart
 from rules.events import FACT_MODELS, REFERENCE_MODELS, REQUEST_TOPIC
 from streams.disconnect import disconnect
@@ -202,7 +202,7 @@ async def check_topics(settings: Settings) -> None:
         CannotStart: no broker answers, or the topics are not those of this guard.
     """
     admin = AIOKafkaAdminClient(**settings.kafka_client(), request_timeout_ms=15_000)
-    with client_silenced() as heard:
+    with connecting(settings):
         try:
             await admin.start()
             existing = set(await admin.list_topics())
@@ -215,8 +215,6 @@ async def check_topics(settings: Settings) -> None:
                 if len(topic["partitions"]) != count:
                     found = f"{topic['topic']} has {len(topic['partitions'])} partitions, not {count}"
                     raise CannotStart(f"{found}: set RINGFENCE_PARTITIONS as the guard has it")
-        except (KafkaError, OSError) as error:
-            raise CannotStart(f"no Kafka answers at {settings.kafka} (RINGFENCE_KAFKA): {heard.text or repr(error)}") from None
         finally:
             await admin.close()
 

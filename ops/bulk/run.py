@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from config.settings import Settings
 from ops.bulk.progress import Progress, begin_or_go_on, done, keep
 from ops.bulk.rows import Row, Source
+from ops.client_log import connecting
 from rules.errors import CannotStart, DeliveryFailed, InputError
 from rules.events import FACT_MODELS, MAX_RECORD_BYTES, REFERENCE_KEYS, validate
 from streams.partitioner import partition_of
@@ -82,10 +83,8 @@ class Import:
 
     async def _connect(self) -> None:
         address = self._settings.kafka
-        try:
+        with connecting(self._settings):
             await self._publisher.start()
-        except (KafkaError, OSError) as error:
-            raise CannotStart(f"no Kafka answers at {address} (RINGFENCE_KAFKA): {error}") from None
         try:
             found = await self._publisher.partitions(self._topic)
         except (KafkaError, OSError):

@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
-from ops.client_log import client_silenced
+from ops.client_log import connecting
 from ops.load import producer_for
 from rules.errors import CannotStart, DeliveryFailed
 from rules.events import REQUEST_TOPIC, read_event
@@ -57,12 +57,12 @@ class Asking:
         Raises:
             CannotStart: the broker does not answer.
         """
-        with client_silenced() as heard:
-            try:
+        try:
+            with connecting(self._settings):
                 await self._producer.start()
-            except (KafkaError, OSError) as error:
-                await self._producer.stop()
-                raise CannotStart(f"no Kafka answers at {self._settings.kafka}: {heard.text or repr(error)}") from None
+        except CannotStart:
+            await self._producer.stop()
+            raise
 
     async def stop(self) -> None:
         """Disconnect; requests that are being published are waited for."""

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 
 from config.clock import Clock
 from config.settings import Settings
 from ops.client.guard_time import Now
 from ops.client.keeper import Keeper
-from ops.client_log import client_silenced
+from ops.client_log import connecting
 from rules.errors import CannotStart
 from streams.disconnect import disconnect
 from streams.topics import APPROVED, BLOCKED
@@ -68,17 +68,13 @@ class OutputReader:
             request_timeout_ms=5_000,
         )
         self._consumer = consumer
-        address = self._settings.kafka
-        with client_silenced() as heard:
-            try:
+        try:
+            with connecting(self._settings):
                 await consumer.start()
                 self._keeper.currency.begin(await _seek_back(consumer, back_s))
-            except UnknownTopicOrPartitionError:
-                await self.stop()
-                raise CannotStart(f"Kafka at {address} lacks topics {self._settings.topic('*')}") from None
-            except (KafkaError, OSError, ValueError) as error:
-                await self.stop()
-                raise CannotStart(f"no Kafka answers at {address}: {heard.text or repr(error)}") from None
+        except CannotStart:
+            await self.stop()
+            raise
         self._tasks = [asyncio.create_task(self._read(consumer)), asyncio.create_task(self._look(consumer))]
 
     async def stop(self) -> None:

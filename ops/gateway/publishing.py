@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
+from ops.client_log import connecting
 from rules.errors import CannotStart, DeliveryFailed
 from rules.events import REFERENCE_MODELS
 from streams.partitioner import partition_of
@@ -43,10 +44,11 @@ class Publishing:
             request_timeout_ms=int(self._settings.publish_timeout_s * 1000),
         )
         try:
-            await self._producer.start()
-        except (KafkaError, OSError) as error:
+            with connecting(self._settings):
+                await self._producer.start()
+        except CannotStart:
             await self.stop()
-            raise CannotStart(f"no Kafka answers at {self._settings.kafka} (RINGFENCE_KAFKA): {error!r}") from None
+            raise
 
     async def stop(self) -> None:
         """Send what is left and let go of the connection."""
