@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -59,17 +60,17 @@ class FamilyCollector(Collector):
             buckets = [(_edge(edge_s), float(count)) for edge_s, count in timed[name].buckets()]
             yield HistogramMetricFamily(name, family.meaning, buckets=buckets, sum_value=timed[name].sum_s)
 
+    @abstractmethod
     def counted(self) -> dict[str, Figures]:
         """Of every counter its figures."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gauged(self) -> dict[str, Figures]:
         """Of every gauge its figures."""
-        raise NotImplementedError
 
+    @abstractmethod
     def timed(self) -> dict[str, Timing]:
         """Of every histogram its timing."""
-        raise NotImplementedError
 
 
 def _edge(edge_s: float) -> str:
