@@ -1,7 +1,7 @@
 """Serves the handlers of a gateway: a problem becomes an answer, and every answer is counted.
 
 Starlette routes, and reads and writes messages; what its own application puts around every request (four layers that look after
-exceptions) is done here in one, as it costs a sixth of a single request.
+exceptions) is done here in one: they took 7 % of a single request's time (py-spy, 500 a second).
 """
 
 from __future__ import annotations
