@@ -50,13 +50,12 @@ class Operation:
 
     def route(self, gateway: Gateway) -> Route:
         """The route that serves it: access first, then the handler."""
+        return Route(self.path, Serving(gateway, self.path, self._serve), methods=[self.method])
 
-        async def admitted(gateway: Gateway, request: Request) -> Response:
-            if self.scopes is not None:
-                _admit(gateway, request, self.scopes)
-            return await self.handler(gateway, request)
-
-        return Route(self.path, Serving(gateway, self.path, admitted), methods=[self.method])
+    async def _serve(self, gateway: Gateway, request: Request) -> Response:
+        if self.scopes is not None:
+            _admit(gateway, request, self.scopes)
+        return await self.handler(gateway, request)
 
 
 def key_of(gateway: Gateway, request: Request) -> Key | None:
